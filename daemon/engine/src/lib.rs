@@ -1,0 +1,24 @@
+//! The engine: many sequences, one model, one thread.
+//!
+//! [`start`] moves a [`model::Forward`] onto a thread of its own and returns a [`Handle`]. A request goes in as tokens
+//! and comes back as a [`Generation`]: a stream of [`Event`]s; dropping it cancels that request and no other. Between,
+//! the scheduler batches decoding sequences with chunks of waiting prompts, and shares the box fairly between owners.
+//!
+//! ```text
+//! submit -> waiting (bounded, fair by owner) -> running: prefill in chunks -> decode -> Finished | Failed | cancelled
+//!                                               ^ KV memory is reserved here, before the first token
+//! ```
+//!
+//! May depend on `model`. Text never enters: tokens in, tokens out. Start reading at `scheduler.rs`.
+
+mod fair;
+mod handle;
+mod prefix;
+mod request;
+mod sampler;
+mod scheduler;
+pub mod sim;
+
+pub use handle::{Generation, Handle, Options, Stats, start};
+pub use request::{Event, FinishReason, Logprobs, Request, Sampling, SubmitError, Timings};
+pub use sampler::Sampler;

@@ -1,0 +1,352 @@
+//! The engine thread: continuous batching.
+//!
+//! Each turn of the loop takes in new requests, drops those whose client left, admits waiting ones while memory lasts,
+//! and runs one step: a token for every decoding sequence and, beside them, a chunk of the prompts still to be read.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use model::{Chunk, Forward, LogitsOf, SeqId, TokenId};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use crate::fair::Shares;
+use crate::handle::{Counters, Options, Submission};
+use crate::prefix::PrefixCache;
+use crate::request::{Event, FinishReason, Request, Timings};
+use crate::sampler::{Sampler, logprobs};
+
+/// A sequence in the batch.
+struct Running {
+    seq: SeqId,
+    request: Request,
+    events: mpsc::Sender<Event>,
+    cancelled: Arc<AtomicBool>,
+    sampler: Sampler,
+    /// The prompt and what has been generated.
+    tokens: Vec<TokenId>,
+    /// Of `tokens`, those whose keys and values are in the cache; the rest is to be fed.
+    n_fed: usize,
+    n_prompt: usize,
+    /// Of the prompt, what the prefix cache had.
+    n_cached: usize,
+    max_tokens: usize,
+    submitted: Instant,
+    admitted: Instant,
+    first_token: Option<Instant>,
+    ended: bool,
+}
+
+/// A request that waits for memory or for a place in the batch.
+struct Waiting {
+    submission: Submission,
+    told_ahead: Option<usize>,
+}
+
+pub(crate) struct Scheduler {
+    model: Box<dyn Forward>,
+    options: Options,
+    counters: Arc<Counters>,
+    waiting: Vec<Waiting>,
+    running: Vec<Running>,
+    shares: Shares,
+    prefixes: PrefixCache,
+    logits: Vec<f32>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(model: Box<dyn Forward>, options: Options, counters: Arc<Counters>) -> Self {
+        let (waiting, running, logits) = (Vec::new(), Vec::new(), Vec::new());
+        let (shares, prefixes) = (Shares::default(), PrefixCache::default());
+        Self { model, options, counters, waiting, running, shares, prefixes, logits }
+    }
+
+    /// Runs until every handle is gone, or the model breaks.
+    pub(crate) fn run(mut self, inbox: &Receiver<Submission>) {
+        while self.take_in(inbox) {
+            self.drop_cancelled();
+            self.admit();
+            self.tell_waiting();
+            self.publish();
+            if self.running.is_empty() {
+                continue;
+            }
+            let step = catch_unwind(AssertUnwindSafe(|| self.step()));
+            let failure = match step {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => panic_message(panic.as_ref()),
+            };
+            error!(error = %failure, n_running = self.running.len(), "step failed");
+            self.fail_all(&failure);
+        }
+        self.counters.stopped.store(true, Ordering::Release);
+    }
+
+    /// Takes new submissions; blocks only when there is nothing to do. False when the engine is to stop.
+    fn take_in(&mut self, inbox: &Receiver<Submission>) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match inbox.recv() {
+                Ok(submission) => self.enqueue(submission),
+                Err(_) => return false,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(submission) => self.enqueue(submission),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return !(self.running.is_empty() && self.waiting.is_empty()),
+            }
+        }
+    }
+
+    fn enqueue(&mut self, submission: Submission) {
+        let running = self.running.iter().map(|r| r.request.owner);
+        let active = running.chain(self.waiting.iter().map(|w| w.submission.request.owner));
+        self.shares.arrive(submission.request.owner, active);
+        self.waiting.push(Waiting { submission, told_ahead: None });
+    }
+
+    fn drop_cancelled(&mut self) {
+        let before = self.waiting.len();
+        self.waiting.retain(|w| !w.submission.cancelled.load(Ordering::Acquire));
+        let left_queue = before - self.waiting.len();
+        self.counters.waiting.fetch_sub(left_queue, Ordering::AcqRel);
+        let mut left_batch = 0;
+        for running in &mut self.running {
+            if !running.ended && running.cancelled.load(Ordering::Acquire) {
+                running.ended = true;
+                left_batch += 1;
+                info!(seq = %running.seq, n_generated = running.n_generated(), "cancelled");
+            }
+        }
+        self.counters.cancelled.fetch_add((left_queue + left_batch) as u64, Ordering::Relaxed);
+        self.reap();
+    }
+
+    /// Takes the sequences that have ended out of the batch and keeps them for their owners.
+    fn reap(&mut self) {
+        for ended in self.running.extract_if(.., |running| running.ended) {
+            let mut tokens = ended.tokens;
+            tokens.truncate(ended.n_fed);
+            self.prefixes.put(self.model.as_mut(), ended.request.owner, ended.seq, tokens);
+        }
+    }
+
+    /// Moves waiting requests into the batch, lightest owner first, while memory lasts.
+    fn admit(&mut self) {
+        while self.running.len() < self.options.sequences_max {
+            let Some(next) = self.next_waiting() else { return };
+            let request = &self.waiting[next].submission.request;
+            let (owner, n_prompt) = (request.owner, request.prompt.len());
+            let max_tokens = request.max_tokens.clamp(1, self.model.limits().context - n_prompt);
+            let Some((seq, n_cached)) = self.seat(next, n_prompt + max_tokens) else { return };
+            let Submission { mut request, events, cancelled, at } = self.waiting.remove(next).submission;
+            self.counters.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.shares.charge_prompt(owner, n_prompt - n_cached);
+            let tokens = std::mem::take(&mut request.prompt);
+            self.running.push(Running {
+                seq,
+                sampler: Sampler::new(request.sampling.clone(), &tokens),
+                request,
+                events,
+                cancelled,
+                tokens,
+                n_fed: n_cached,
+                n_prompt,
+                n_cached,
+                max_tokens,
+                submitted: at,
+                admitted: Instant::now(),
+                first_token: None,
+                ended: false,
+            });
+        }
+    }
+
+    /// A sequence with room for `n_tokens` and as much of the waiting request's prompt as is still known; kept sequences
+    /// give way to it. `None` where running ones need the memory.
+    fn seat(&mut self, waiting: usize, n_tokens: usize) -> Option<(SeqId, usize)> {
+        let Self { model, prefixes, waiting: queue, .. } = self;
+        let request = &queue[waiting].submission.request;
+        let kept = prefixes.take(model.as_mut(), request.owner, &request.prompt);
+        loop {
+            let seated = match kept {
+                Some((seq, n_cached)) => model.resize(seq, n_tokens).then_some((seq, n_cached)),
+                None => model.open(n_tokens).map(|seq| (seq, 0)),
+            };
+            if seated.is_some() {
+                return seated;
+            }
+            if !prefixes.evict(model.as_mut()) {
+                kept.into_iter().for_each(|(seq, _)| model.close(seq));
+                return None;
+            }
+        }
+    }
+
+    /// The longest waiting request of the owner who got least.
+    fn next_waiting(&self) -> Option<usize> {
+        let owner = |idx: usize| self.waiting[idx].submission.request.owner;
+        (0..self.waiting.len()).min_by_key(|&idx| (self.shares.of(owner(idx)), idx))
+    }
+
+    /// Tells those who wait how many are before them, when that has changed.
+    fn tell_waiting(&mut self) {
+        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
+        order.sort_by_key(|&idx| (self.shares.of(self.waiting[idx].submission.request.owner), idx));
+        for (ahead, idx) in order.into_iter().enumerate() {
+            let waiting = &mut self.waiting[idx];
+            let ahead = ahead + self.running.len();
+            if waiting.told_ahead.is_none_or(|told| ahead < told) {
+                waiting.told_ahead = Some(ahead);
+                // A full or closed channel loses news of the queue, nothing else.
+                let _ = waiting.submission.events.try_send(Event::Queued { ahead });
+            }
+        }
+    }
+
+    fn publish(&self) {
+        self.counters.running.store(self.running.len(), Ordering::Relaxed);
+        let reserved = self.running.iter().map(|running| running.n_prompt + running.max_tokens).sum();
+        self.counters.kv_tokens_used.store(reserved, Ordering::Relaxed);
+    }
+
+    /// One forward pass and what follows from its logits.
+    fn step(&mut self) -> Result<(), model::Error> {
+        let start = Instant::now();
+        let n_tokens = self.plan();
+        let chunks: Vec<Chunk<'_>> =
+            self.running.iter().zip(&n_tokens).filter_map(|(running, &n)| running.chunk(n)).collect();
+        self.model.step(&chunks, &mut self.logits)?;
+        let n_vocab = self.model.limits().n_vocab;
+        let mut rows = self.logits.chunks_exact_mut(n_vocab);
+        for (running, n) in self.running.iter_mut().zip(n_tokens) {
+            if n == 0 {
+                continue;
+            }
+            running.fed(n, &self.counters);
+            if running.n_fed == running.tokens.len() {
+                let row = rows.next().expect("a row of logits for every chunk that asked");
+                running.advance(row, &self.counters);
+                self.shares.charge_decode(running.request.owner, 1);
+            }
+        }
+        self.counters.steps.fetch_add(1, Ordering::Relaxed);
+        self.counters.step_us.fetch_add(start.elapsed().as_micros() as u64, Ordering::Relaxed);
+        self.reap();
+        self.publish();
+        Ok(())
+    }
+
+    /// Tokens each running sequence gets in the next step: one to each that decodes, the rest to prompts in order.
+    fn plan(&self) -> Vec<usize> {
+        let n_decoding = self.running.iter().filter(|running| running.decodes()).count();
+        let limit = self.model.limits().step_tokens;
+        let beside = self.options.prefill_tokens_beside_decode;
+        let mut budget = if n_decoding == 0 { limit } else { beside.min(limit - n_decoding.min(limit)) };
+        let share = |running: &Running| {
+            if running.decodes() {
+                return 1;
+            }
+            let n = budget.min(running.n_prompt - running.n_fed);
+            budget -= n;
+            n
+        };
+        self.running.iter().map(share).collect()
+    }
+
+    fn fail_all(&mut self, message: &str) {
+        for running in &self.running {
+            running.send(Event::Failed { message: message.to_owned() });
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        // What a broken step left in the cache is not to be trusted.
+        self.running.drain(..).for_each(|running| self.model.close(running.seq));
+        self.publish();
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("internal error: {}", text.unwrap_or("panic"))
+}
+
+impl Running {
+    /// Whether the prompt is in and one token follows another.
+    fn decodes(&self) -> bool {
+        self.n_fed >= self.n_prompt
+    }
+
+    /// The next `n` tokens to feed.
+    fn chunk(&self, n: usize) -> Option<Chunk<'_>> {
+        let end = self.n_fed + n;
+        let logits = if end == self.tokens.len() { LogitsOf::Last } else { LogitsOf::None };
+        (n > 0).then(|| Chunk { seq: self.seq, tokens: &self.tokens[self.n_fed..end], logits })
+    }
+
+    fn fed(&mut self, n: usize, counters: &Counters) {
+        if !self.decodes() {
+            counters.prompt_tokens.fetch_add(n as u64, Ordering::Relaxed);
+            self.send(Event::Prefill { done: self.n_fed + n, total: self.n_prompt });
+        }
+        self.n_fed += n;
+    }
+
+    fn n_generated(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    /// Samples the next token from its logits, sends it, and ends the sequence where it must.
+    fn advance(&mut self, logits: &mut [f32], counters: &Counters) {
+        let raw = self.request.logprobs.map(|_| logits.to_vec());
+        let id = self.sampler.sample(logits);
+        if self.first_token.is_none() {
+            self.first_token = Some(Instant::now());
+            let ttft_ms = self.submitted.elapsed().as_millis() as u64;
+            info!(seq = %self.seq, n_prompt = self.n_prompt, n_cached = self.n_cached, ttft_ms, "prefill done");
+        }
+        if self.request.stop_ids.contains(&id) {
+            return self.finish(FinishReason::Stop, counters);
+        }
+        let logprobs = raw.zip(self.request.logprobs).map(|(raw, n_top)| logprobs(&raw, id, n_top));
+        self.tokens.push(id);
+        counters.generated_tokens.fetch_add(1, Ordering::Relaxed);
+        self.send(Event::Token { id, logprobs });
+        if self.n_generated() == self.max_tokens {
+            self.finish(FinishReason::Length, counters);
+        }
+    }
+
+    fn finish(&mut self, reason: FinishReason, counters: &Counters) {
+        self.ended = true;
+        counters.finished.fetch_add(1, Ordering::Relaxed);
+        let first = self.first_token.unwrap_or(self.admitted);
+        let timings = Timings {
+            n_prompt: self.n_prompt,
+            n_cached: self.n_cached,
+            n_generated: self.n_generated(),
+            queued: self.admitted - self.submitted,
+            prefill: first - self.admitted,
+            decode: first.elapsed(),
+        };
+        let decode_ms = ms(timings.decode);
+        info!(seq = %self.seq, n_generated = self.n_generated(), decode_ms, ?reason, "finished");
+        self.send(Event::Finished { reason, timings });
+    }
+
+    /// The channel holds every event a request can cause, so this fails only when the reader has left.
+    fn send(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.cancelled.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}

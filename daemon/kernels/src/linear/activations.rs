@@ -1,0 +1,142 @@
+//! Activations quantised to 8 bits, shared by all matrices of a linear stage.
+//!
+//! ```text
+//! one token, padded with zeros to a multiple of 256 values:
+//! codes  i8  [cols]       x = scale * code, scale = max|x| / 127 over each 32 values
+//! scales f32 [cols / 16]  the scale of each 16 values (two and two alike)
+//! sums16 f32 [cols / 16]  scale times the sum of each 16 codes
+//! sums32 f32 [cols / 16]  (0, scale times the sum of 32 codes), pair by pair
+//! ```
+//! The sums carry offsets and minima: sum of (d q + m) x = d (sum of q x) + m (sum of x). They are laid out like the
+//! scales of 256 weights, so that a kernel multiplies vector by vector.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::level::{Isa, Kernel};
+use crate::simd::Simd;
+
+/// Values whose scales fill a vector of 16: the unit of all integer kernels.
+pub(crate) const STEP: usize = 256;
+
+/// A cache line: keeps codes and scales aligned.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u8; 64]);
+
+/// Quantised activations of a step.
+#[derive(Debug, Default)]
+pub(crate) struct Activations {
+    lines: Vec<Line>,
+    /// Values of a token, padded.
+    stride: usize,
+}
+
+/// One token's part, by pointer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub(crate) codes: *const i8,
+    pub(crate) scales: *const f32,
+    pub(crate) sums16: *const f32,
+    pub(crate) sums32: *const f32,
+}
+
+/// Cache lines that a token of `stride` values takes: 1 + 3 * 4/16 bytes a value.
+const fn record_lines(stride: usize) -> usize {
+    stride / STEP * 7
+}
+
+impl Activations {
+    /// Makes room for tokens of `cols` values and returns their records, all of the same length, to be filled.
+    pub(crate) fn records(&mut self, n_tokens: usize, cols: usize) -> (&mut [Line], usize) {
+        self.stride = cols.next_multiple_of(STEP);
+        let record = record_lines(self.stride);
+        self.lines.resize(n_tokens * record, Line::zeroed());
+        (&mut self.lines, record)
+    }
+
+    /// One token: `stride` codes and `stride / 16` of each f32.
+    pub(crate) fn token(&self, token: usize) -> Token {
+        let record = record_lines(self.stride);
+        let bytes: &[u8] = bytemuck::cast_slice(&self.lines[token * record..(token + 1) * record]);
+        let (codes, floats) = bytes.split_at(self.stride);
+        let floats: &[f32] = bytemuck::cast_slice(floats);
+        let n = self.stride / 16;
+        Token {
+            codes: codes.as_ptr().cast(),
+            scales: floats.as_ptr(),
+            sums16: floats[n..].as_ptr(),
+            sums32: floats[2 * n..].as_ptr(),
+        }
+    }
+}
+
+/// Quantises tokens `x` [n, cols] into their records.
+pub(crate) fn quantise(isa: Isa, records: &mut [Line], record: usize, x: &[f32], cols: usize) {
+    for (lines, x) in records.chunks_exact_mut(record).zip(x.chunks_exact(cols)) {
+        isa.run(Quantise { lines, x });
+    }
+}
+
+struct Quantise<'a> {
+    lines: &'a mut [Line],
+    x: &'a [f32],
+}
+
+impl Kernel for Quantise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let stride = self.x.len().next_multiple_of(STEP);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(self.lines);
+        let (codes, floats) = bytes.split_at_mut(stride);
+        let (codes, floats): (&mut [i8], &mut [f32]) =
+            (bytemuck::cast_slice_mut(codes), bytemuck::cast_slice_mut(floats));
+        let (scales, sums) = floats.split_at_mut(stride / 16);
+        let (sums16, sums32) = sums.split_at_mut(stride / 16);
+        let mut n_blocks = 0;
+        for (block, x) in self.x.chunks_exact(32).enumerate() {
+            let x: &[f32; 32] = x.try_into().expect("exact chunks");
+            let (scale, sums) = block_of_32(s, x, &mut codes[32 * block..][..32]);
+            scales[2 * block..][..2].fill(scale);
+            sums16[2 * block..][..2].copy_from_slice(&sums);
+            sums32[2 * block..][..2].copy_from_slice(&[0.0, sums[0] + sums[1]]);
+            n_blocks += 1;
+        }
+        codes[32 * n_blocks..].fill(0);
+        for floats in [scales, sums16, sums32] {
+            floats[2 * n_blocks..].fill(0.0);
+        }
+    }
+}
+
+/// Scale, and scale times the sums of the first and the last 16 codes.
+#[inline(always)]
+#[expect(unsafe_code, reason = "vector loads and stores in arrays of 32")]
+fn block_of_32<S: Simd>(s: S, x: &[f32; 32], codes: &mut [i8]) -> (f32, [f32; 2]) {
+    assert_eq!(codes.len(), 32);
+    let mut largest = s.splat(0.0);
+    for i in (0..32).step_by(S::LANES) {
+        // SAFETY: i + LANES is at most 32.
+        let x = unsafe { s.load(x.as_ptr().add(i)) };
+        largest = s.max(largest, s.max(x, s.sub(s.splat(0.0), x)));
+    }
+    let scale = s.largest(largest) / 127.0;
+    // Blocks too small for an inverse are zeros.
+    let (scale, inverse) = if scale >= f32::MIN_POSITIVE { (scale, scale.recip()) } else { (0.0, 0.0) };
+    let inverse = s.splat(inverse);
+    let mut sums = [0.0; 2];
+    for (half, sum) in sums.iter_mut().enumerate() {
+        let mut acc = s.splat(0.0);
+        for i in (16 * half..16 * (half + 1)).step_by(S::LANES) {
+            // SAFETY: i + LANES is at most 32.
+            unsafe {
+                let code = s.round(s.mul(s.load(x.as_ptr().add(i)), inverse));
+                s.store_i8(codes.as_mut_ptr().add(i), code);
+                acc = s.add(acc, code);
+            }
+        }
+        *sum = s.sum(acc) * scale;
+    }
+    (scale, sums)
+}

@@ -1,0 +1,157 @@
+//! Products in f32: rows of plain numbers are widened as they are read, quantised rows are dequantised first.
+#![expect(unsafe_code, reason = "vector loads from rows of checked length")]
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+use tensor::{DType, quant};
+
+use super::Job;
+use crate::level::Kernel;
+use crate::simd::{Element, Simd};
+
+/// Bytes of dequantised rows a worker holds: they should stay in its cache while all tokens use them.
+const DEQUANTISED_BYTES: usize = 256 << 10;
+/// Rows that share loads of activations.
+const ROWS: usize = 4;
+
+/// Rows of one job times all tokens.
+pub(crate) struct FloatTile<'a> {
+    pub(crate) job: &'a Job<'a>,
+    pub(crate) rows: Range<usize>,
+    /// [n_tokens, cols]
+    pub(crate) x: &'a [f32],
+    pub(crate) n_tokens: usize,
+    pub(crate) scratch: &'a mut Vec<f32>,
+}
+
+impl Kernel for FloatTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let weight = &self.job.weight;
+        let bytes = weight.row_range(self.rows.start, self.rows.end).data();
+        match weight.dtype() {
+            DType::F32 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<f32>()),
+            DType::F16 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<f16>()),
+            DType::BF16 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<bf16>()),
+            _ => self.dequantised(s),
+        }
+    }
+}
+
+impl FloatTile<'_> {
+    #[inline(always)]
+    fn dequantised<S: Simd>(mut self, s: S) {
+        let scratch = std::mem::take(self.scratch);
+        let mut scratch = scratch;
+        let weight = self.job.weight;
+        let n_rows = (DEQUANTISED_BYTES / (4 * weight.cols())).max(ROWS);
+        for start in self.rows.clone().step_by(n_rows) {
+            let rows = start..self.rows.end.min(start + n_rows);
+            scratch.resize(rows.len() * weight.cols(), 0.0);
+            quant::dequantize(weight.dtype(), weight.row_range(rows.start, rows.end).data(), &mut scratch);
+            self.products(s, rows, scratch.as_ptr());
+        }
+        *self.scratch = scratch;
+        self.rows = 0..0;
+    }
+
+    /// out[.., rows] <- x W^T, with the rows' values at `w`.
+    #[inline(always)]
+    fn products<S: Simd, E: Element>(&self, s: S, rows: Range<usize>, w: *const E) {
+        let mut at = rows.start;
+        let row = |at: usize| w.wrapping_add((at - rows.start) * self.job.weight.cols());
+        while at + ROWS <= rows.end {
+            self.all_tokens(s, at, std::array::from_fn::<_, ROWS, _>(|r| row(at + r)));
+            at += ROWS;
+        }
+        while at < rows.end {
+            self.all_tokens(s, at, [row(at)]);
+            at += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn all_tokens<S: Simd, E: Element, const R: usize>(&self, s: S, row: usize, w: [*const E; R]) {
+        let mut token = 0;
+        if S::LANES == 16 {
+            while token + 4 <= self.n_tokens {
+                self.tile::<S, E, R, 4>(s, row, w, token);
+                token += 4;
+            }
+        }
+        while token + 2 <= self.n_tokens {
+            self.tile::<S, E, R, 2>(s, row, w, token);
+            token += 2;
+        }
+        if token < self.n_tokens {
+            self.tile::<S, E, R, 1>(s, row, w, token);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, E: Element, const R: usize, const T: usize>(
+        &self,
+        s: S,
+        row: usize,
+        w: [*const E; R],
+        token: usize,
+    ) {
+        let cols = self.job.weight.cols();
+        let x: [&[f32]; T] = std::array::from_fn(|t| &self.x[(token + t) * cols..][..cols]);
+        // SAFETY: each of `w` points to a row of `cols` values, the slices are as long.
+        let dots = unsafe { dots(s, w, x.map(<[f32]>::as_ptr), cols) };
+        for (r, dots) in dots.iter().enumerate() {
+            for (t, dot) in dots.iter().enumerate() {
+                // SAFETY: the row is one of this tile's, the token one of `x`.
+                unsafe { self.job.set(token + t, row + r, *dot) };
+            }
+        }
+    }
+}
+
+/// All products w[r] . x[t], of `n` values each.
+///
+/// # Safety
+/// Every pointer points to `n` values, at any alignment.
+#[inline(always)]
+unsafe fn dots<S: Simd, E: Element, const R: usize, const T: usize>(
+    s: S,
+    w: [*const E; R],
+    x: [*const f32; T],
+    n: usize,
+) -> [[f32; T]; R] {
+    // Loops, not closures: a closure is a function of its own, for which the level's instructions are not enabled.
+    let mut acc = [[s.splat(0.0); T]; R];
+    let whole = n - n % S::LANES;
+    let mut i = 0;
+    while i < whole {
+        // SAFETY: i + LANES is at most n.
+        unsafe {
+            let mut xs = [s.splat(0.0); T];
+            for t in 0..T {
+                xs[t] = s.load(x[t].add(i));
+            }
+            for r in 0..R {
+                let ws = E::load(s, w[r].add(i));
+                for t in 0..T {
+                    acc[r][t] = s.fma(ws, xs[t], acc[r][t]);
+                }
+            }
+        }
+        i += S::LANES;
+    }
+    let mut dots = [[0.0; T]; R];
+    for r in 0..R {
+        for t in 0..T {
+            dots[r][t] = s.sum(acc[r][t]);
+            for i in whole..n {
+                // SAFETY: i is below n.
+                dots[r][t] += unsafe { w[r].add(i).read_unaligned().to_f32() * x[t].add(i).read_unaligned() };
+            }
+        }
+    }
+    dots
+}

@@ -1,0 +1,158 @@
+//! Vectors of f32, one trait over three instruction sets.
+//!
+//! A value of a type that implements [`Simd`] exists only where its instructions do ([`Avx2::detect`],
+//! [`Avx512Vnni::detect`]); its methods are therefore safe to call, apart from those that follow a pointer. Kernels
+//! take such a value, are `#[inline(always)]`, and run inside a function that enables the instructions
+//! ([`Kernel`](crate::level::Kernel)).
+
+#![expect(unsafe_code, reason = "methods that follow a pointer are unsafe to call")]
+mod avx2;
+mod avx512;
+mod scalar;
+
+use half::{bf16, f16};
+
+pub(crate) use avx2::Avx2;
+pub(crate) use avx512::{Avx512Vnni, transpose_512};
+pub(crate) use scalar::Scalar;
+
+/// Arithmetic on `LANES` floats at once.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// Floats in a vector: a power of two, at most 16.
+    const LANES: usize;
+    /// A vector.
+    type F: Copy;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`.
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, fused where the level has it.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The larger of each pair.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller of each pair.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Nearest integer, ties to even.
+    fn round(self, a: Self::F) -> Self::F;
+    /// `2^n` for integral `n` up to 127; 0 below -126.
+    fn pow2(self, n: Self::F) -> Self::F;
+    /// Sum of all lanes.
+    fn sum(self, a: Self::F) -> f32;
+    /// Sums of all lanes of four vectors.
+    fn sums(self, a: [Self::F; 4]) -> [f32; 4];
+    /// Largest lane.
+    fn largest(self, a: Self::F) -> f32;
+
+    /// Reads `LANES` floats.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Reads `LANES` half floats.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn load_f16(self, p: *const f16) -> Self::F;
+    /// Reads `LANES` brain floats.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F;
+    /// Writes `LANES` floats.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn store(self, p: *mut f32, a: Self::F);
+    /// Writes `LANES` half floats, rounded to nearest even.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn store_f16(self, p: *mut f16, a: Self::F);
+
+    /// Writes `LANES` integral values as bytes.
+    ///
+    /// # Safety
+    /// `p` points to that many; every value is in -128..=127.
+    unsafe fn store_i8(self, p: *mut i8, a: Self::F);
+
+    /// Transposes a square of `LANES` rows of `LANES` floats; strides are in floats.
+    ///
+    /// # Safety
+    /// Every row of both squares is in bounds; they do not overlap.
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+
+    /// `e^x` to about 1 ulp; 0 below -87.7, finite above.
+    ///
+    /// Source: the coefficients of Cephes' `expf` (Moshier 1989).
+    #[inline(always)]
+    fn exp(self, x: Self::F) -> Self::F {
+        let x = self.min(self.max(x, self.splat(-88.0)), self.splat(88.3));
+        let n = self.round(self.mul(x, self.splat(std::f32::consts::LOG2_E)));
+        let r = self.fma(n, self.splat(-0.693_359_4), x);
+        let r = self.fma(n, self.splat(2.121_944_4e-4), r);
+        let mut p = self.splat(1.987_569_1e-4);
+        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        let p = self.fma(p, self.mul(r, r), self.add(r, self.splat(1.0)));
+        self.mul(p, self.pow2(n))
+    }
+}
+
+/// Plain number types that weights and the KV cache are stored in.
+pub(crate) trait Element: bytemuck::Pod + Send + Sync {
+    /// Reads `S::LANES` values.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F;
+
+    /// The value as f32.
+    fn to_f32(self) -> f32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load(p) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_f16(p) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self.to_f32_const()
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_bf16(p) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}

@@ -1,0 +1,46 @@
+//! What can go wrong between a model file and its first logits.
+
+/// A model that can't be bound or a step that can't be run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file lacks a tensor, or can't be read.
+    #[error(transparent)]
+    Weights(#[from] weights::Error),
+    /// A tensor has another shape than the hyperparameters say.
+    #[error("tensor {name}: shape {got:?}, want {want:?}")]
+    TensorShape {
+        /// Tensor name.
+        name: String,
+        /// Shape in the file, outermost dimension first.
+        got: Vec<usize>,
+        /// Shape the hyperparameters ask for.
+        want: Vec<usize>,
+    },
+    /// A family this engine has no layer loop for.
+    #[error("architecture {architecture} is not supported yet; supported: llama, qwen2")]
+    Architecture {
+        /// The family's name in the file.
+        architecture: String,
+    },
+    /// The CPU executor could not start.
+    #[error(transparent)]
+    Kernels(#[from] kernels::Error),
+    /// A chunk would write beyond the tokens its sequence reserved.
+    #[error("sequence {seq}: {wanted} tokens wanted, {reserved} reserved")]
+    BeyondReservation {
+        /// The sequence.
+        seq: usize,
+        /// Length after the chunk.
+        wanted: usize,
+        /// Length reserved.
+        reserved: usize,
+    },
+    /// A token id outside the vocabulary.
+    #[error("token {id} is outside the vocabulary of {n_vocab}")]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// Vocabulary size.
+        n_vocab: usize,
+    },
+}

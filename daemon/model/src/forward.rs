@@ -1,0 +1,80 @@
+//! The border between the engine and whatever computes logits.
+
+use std::fmt;
+
+use crate::{Error, TokenId};
+
+/// An open sequence of one [`Forward`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeqId(pub usize);
+
+impl fmt::Display for SeqId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Which tokens of a chunk the caller wants logits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitsOf {
+    /// None: an inner chunk of a prompt.
+    None,
+    /// The last.
+    Last,
+    /// All, in order.
+    All,
+}
+
+/// Tokens that extend one sequence in a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// The sequence; at most one chunk a sequence in a step.
+    pub seq: SeqId,
+    /// Tokens to append.
+    pub tokens: &'a [TokenId],
+    /// Logits wanted.
+    pub logits: LogitsOf,
+}
+
+/// What a [`Forward`] can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Vocabulary size: the length of a row of logits.
+    pub n_vocab: usize,
+    /// Tokens a sequence may have.
+    pub context: usize,
+    /// Tokens a step may carry, over all chunks.
+    pub step_tokens: usize,
+    /// Tokens the KV cache holds, over all sequences.
+    pub kv_tokens: usize,
+}
+
+/// Computes logits for batches of sequences and remembers their past.
+///
+/// Memory is reserved when a sequence is opened, so that a step never fails for want of it.
+pub trait Forward: Send {
+    /// What this model can hold.
+    fn limits(&self) -> Limits;
+
+    /// Opens an empty sequence with room for `n_tokens`; `None` where memory lacks at present.
+    fn open(&mut self, n_tokens: usize) -> Option<SeqId>;
+
+    /// Grows or shrinks a sequence's room to `n_tokens`; false, and nothing changed, where memory lacks at present.
+    ///
+    /// # Panics
+    /// The sequence holds more than `n_tokens`: a programmer's error.
+    fn resize(&mut self, seq: SeqId, n_tokens: usize) -> bool;
+
+    /// Forgets a sequence and frees its memory.
+    fn close(&mut self, seq: SeqId);
+
+    /// Tokens the sequence holds.
+    fn len(&self, seq: SeqId) -> usize;
+
+    /// Forgets all but the first `n_tokens` tokens: drafts that were not accepted.
+    fn truncate(&mut self, seq: SeqId, n_tokens: usize);
+
+    /// Appends every chunk to its sequence and replaces `logits` by the wanted rows, in the order of the chunks:
+    /// `[n_wanted, n_vocab]`.
+    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<(), Error>;
+}

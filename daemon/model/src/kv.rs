@@ -1,0 +1,186 @@
+//! The paged KV cache: fixed blocks of tokens, handed out to sequences by block table.
+//!
+//! ```text
+//! sequence 0: block table [4, 0, 7]     layer i, keys:   | block 0 | block 1 | ... |
+//! sequence 1: block table [2]                            block: [n_kv_heads][BLOCK_TOKENS][head_dim]
+//! ```
+
+use half::f16;
+use kernels::{BLOCK_TOKENS, KvElements, KvElementsMut, KvLayer, KvLayerMut, Precision};
+
+use crate::SeqId;
+
+/// Values of one layer, keys or values.
+#[derive(Debug)]
+enum Elements {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+}
+
+impl Elements {
+    fn zeroed(precision: Precision, n: usize) -> Self {
+        match precision {
+            Precision::F32 => Self::F32(vec![0.0; n]),
+            Precision::Fast => Self::F16(vec![f16::ZERO; n]),
+        }
+    }
+
+    fn view(&self) -> KvElements<'_> {
+        match self {
+            Self::F32(values) => KvElements::F32(values),
+            Self::F16(values) => KvElements::F16(values),
+        }
+    }
+
+    fn view_mut(&mut self) -> KvElementsMut<'_> {
+        match self {
+            Self::F32(values) => KvElementsMut::F32(values),
+            Self::F16(values) => KvElementsMut::F16(values),
+        }
+    }
+}
+
+/// A sequence's blocks, in order of position.
+#[derive(Debug, Default)]
+struct Sequence {
+    open: bool,
+    blocks: Vec<u32>,
+    len: usize,
+}
+
+/// Keys and values of all layers and sequences.
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<(Elements, Elements)>,
+    free: Vec<u32>,
+    n_blocks: usize,
+    sequences: Vec<Sequence>,
+}
+
+impl KvCache {
+    /// A cache of at least `n_tokens` tokens (whole blocks). Pages are touched only when they are written.
+    pub fn new(precision: Precision, n_layers: usize, n_kv_heads: usize, head_dim: usize, n_tokens: usize) -> Self {
+        let n_blocks = n_tokens.div_ceil(BLOCK_TOKENS);
+        let n = n_blocks * n_kv_heads * BLOCK_TOKENS * head_dim;
+        let layers =
+            (0..n_layers).map(|_| (Elements::zeroed(precision, n), Elements::zeroed(precision, n))).collect();
+        Self { layers, free: (0..n_blocks as u32).rev().collect(), n_blocks, sequences: Vec::new() }
+    }
+
+    /// Tokens the cache holds over all sequences.
+    pub fn capacity(&self) -> usize {
+        self.n_blocks * BLOCK_TOKENS
+    }
+
+    /// Tokens reserved by open sequences, in whole blocks.
+    pub fn reserved(&self) -> usize {
+        (self.n_blocks - self.free.len()) * BLOCK_TOKENS
+    }
+
+    /// Opens a sequence with room for `n_tokens`; `None` where too few blocks are free.
+    pub fn open(&mut self, n_tokens: usize) -> Option<SeqId> {
+        let n = n_tokens.div_ceil(BLOCK_TOKENS);
+        if n > self.free.len() {
+            return None;
+        }
+        let blocks = self.free.split_off(self.free.len() - n);
+        let sequence = Sequence { open: true, blocks, len: 0 };
+        match self.sequences.iter().position(|s| !s.open) {
+            Some(idx) => {
+                self.sequences[idx] = sequence;
+                Some(SeqId(idx))
+            }
+            None => {
+                self.sequences.push(sequence);
+                Some(SeqId(self.sequences.len() - 1))
+            }
+        }
+    }
+
+    /// Grows or shrinks a sequence to room for `n_tokens`; false where too few blocks are free.
+    pub fn resize(&mut self, seq: SeqId, n_tokens: usize) -> bool {
+        let sequence = &mut self.sequences[seq.0];
+        assert!(sequence.len <= n_tokens, "sequence {seq} holds {} tokens, not {n_tokens}", sequence.len);
+        let n = n_tokens.div_ceil(BLOCK_TOKENS);
+        let n_now = sequence.blocks.len();
+        if n <= n_now {
+            self.free.extend(sequence.blocks.drain(n..));
+            return true;
+        }
+        let Some(first) = self.free.len().checked_sub(n - n_now) else { return false };
+        sequence.blocks.extend(self.free.drain(first..));
+        true
+    }
+
+    /// Returns a sequence's blocks to the pool.
+    pub fn close(&mut self, seq: SeqId) {
+        let sequence = std::mem::take(&mut self.sequences[seq.0]);
+        assert!(sequence.open, "sequence {seq} is closed twice");
+        self.free.extend(sequence.blocks);
+    }
+
+    /// Tokens written.
+    pub fn len(&self, seq: SeqId) -> usize {
+        self.sequences[seq.0].len
+    }
+
+    /// Tokens reserved for one sequence.
+    pub fn room(&self, seq: SeqId) -> usize {
+        self.sequences[seq.0].blocks.len() * BLOCK_TOKENS
+    }
+
+    /// The blocks of a sequence, in order of position.
+    pub fn block_table(&self, seq: SeqId) -> &[u32] {
+        &self.sequences[seq.0].blocks
+    }
+
+    /// Sets the length: forward after a step, backward for rejected drafts.
+    pub fn set_len(&mut self, seq: SeqId, len: usize) {
+        assert!(len <= self.room(seq), "sequence {seq}: {len} tokens do not fit its blocks");
+        self.sequences[seq.0].len = len;
+    }
+
+    /// One layer's keys and values.
+    pub fn layer(&self, layer: usize) -> KvLayer<'_> {
+        let (k, v) = &self.layers[layer];
+        KvLayer { k: k.view(), v: v.view() }
+    }
+
+    /// One layer's keys and values, to write.
+    pub fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
+        let (k, v) = &mut self.layers[layer];
+        KvLayerMut { k: k.view_mut(), v: v.view_mut() }
+    }
+
+    /// Bytes a token takes over all layers.
+    pub fn bytes_per_token(&self) -> usize {
+        let bytes = |e: &Elements| match e {
+            Elements::F32(values) => values.len() * 4,
+            Elements::F16(values) => values.len() * 2,
+        };
+        self.layers.iter().map(|(k, v)| bytes(k) + bytes(v)).sum::<usize>() / self.capacity().max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_come_back_when_a_sequence_closes() {
+        let mut kv = KvCache::new(Precision::Fast, 2, 3, 16, 4 * BLOCK_TOKENS);
+        let a = kv.open(BLOCK_TOKENS + 1).expect("two of four blocks");
+        let b = kv.open(2 * BLOCK_TOKENS).expect("the other two");
+        assert_ne!(a, b);
+        assert_eq!(kv.open(1), None, "nothing is left");
+        assert_eq!(kv.reserved(), kv.capacity());
+        kv.close(a);
+        let c = kv.open(1).expect("a's blocks are free again");
+        assert_eq!(c, a, "the slot is reused");
+        assert!(kv.block_table(b).iter().all(|block| !kv.block_table(c).contains(block)));
+        assert!(!kv.resize(c, 4 * BLOCK_TOKENS), "b has two of them");
+        assert!(kv.resize(c, 2 * BLOCK_TOKENS) && kv.resize(b, 1) && kv.resize(c, 3 * BLOCK_TOKENS));
+        assert_eq!((kv.room(b), kv.room(c)), (BLOCK_TOKENS, 3 * BLOCK_TOKENS));
+        assert_eq!(kv.bytes_per_token(), 2 * 2 * 3 * 16 * 2);
+    }
+}

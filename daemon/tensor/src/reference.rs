@@ -1,0 +1,26 @@
+//! The scalar truth of every stage: plain loops that read like the equations, f32 in and out, sums in f64.
+//!
+//! Nothing here is fast. Kernels and shaders of the same names are compared with these functions.
+//!
+//! | file | stages |
+//! | --- | --- |
+//! | `linear.rs` | [`dot`], [`mat_vec`], [`embedding`] |
+//! | `quantised.rs` | [`quantise_activations`], [`dot_quantised`]: what integer kernels compute |
+//! | `elementwise.rs` | [`rms_norm`], [`silu`], [`swiglu`] |
+//! | `rope.rs` | [`rope`] and its frequencies: plain, Llama 3, YaRN |
+//! | `attention.rs` | [`softmax`], [`attention`] |
+//! | `logits.rs` | [`argmax`], [`log_softmax`] |
+
+mod attention;
+mod elementwise;
+mod linear;
+mod logits;
+mod quantised;
+mod rope;
+
+pub use attention::{attention, softmax};
+pub use elementwise::{rms_norm, silu, swiglu};
+pub use linear::{dot, embedding, mat_vec};
+pub use logits::{argmax, log_softmax};
+pub use quantised::{ACTIVATION_BLOCK, dot_quantised, quantise_activations};
+pub use rope::{RopePairs, llama3_scale, rope, rope_frequencies, yarn_frequencies, yarn_mscale};

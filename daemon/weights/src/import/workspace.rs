@@ -1,0 +1,183 @@
+//! The working folder: entered, resumed, discarded.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::statvfs;
+use tracing::info;
+
+use super::journal::{Journal, State};
+use super::plan::Plan;
+use crate::Error;
+use crate::pack::{DENSE, EXPERTS, MANIFEST, SIDE_FILES};
+use crate::source::Source;
+
+pub(super) const JOURNAL: &str = "journal";
+/// Room left for the manifest, the journal and the file system's own tables.
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// `NAME.part`, open.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    pub(super) part: PathBuf,
+    pub(super) dest: PathBuf,
+    pub(super) dense: Output,
+    pub(super) experts: Option<Output>,
+    pub(super) journal: Journal,
+    pub(super) state: State,
+}
+
+/// A file being filled.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+impl Workspace {
+    /// Enters the working folder of `dest`: goes on from where an earlier import of the same plan stopped, or starts
+    /// over.
+    pub(super) fn enter(dest: &Path, plan: &Plan, source: &Source) -> Result<Self, Error> {
+        let part = part_path(dest)?;
+        if !is_ours(&part) {
+            return Err(Error::NotReplaceable { path: part });
+        }
+        check_space(&part, plan)?;
+        fs::create_dir_all(&part).map_err(Error::io(&part, "create"))?;
+        let entered = Self::resume_or_start(&part, dest, plan, source);
+        if let Err(Error::DiskFull { .. }) = entered {
+            discard(&part)?;
+        }
+        entered
+    }
+
+    fn resume_or_start(part: &Path, dest: &Path, plan: &Plan, source: &Source) -> Result<Self, Error> {
+        let mut journal = Journal::open(&part.join(JOURNAL))?;
+        let (dense_bytes, experts_bytes) = plan.file_sizes();
+        let sizes = [(DENSE, Some(dense_bytes)), (EXPERTS, experts_bytes)];
+        let complete = sizes.iter().all(|(name, want)| {
+            let got = fs::metadata(part.join(name)).ok().map(|meta| meta.len());
+            got == *want
+        });
+        let resumed = if complete { journal.resume(plan, source)? } else { None };
+        let state = match resumed {
+            Some(state) => {
+                info!(part = %part.display(), n_pieces = state.hashes.len(), "import resumed");
+                state
+            }
+            None => {
+                remove_files(part, &[DENSE, EXPERTS, MANIFEST])?;
+                remove_files(part, &SIDE_FILES)?;
+                journal.start(plan)?;
+                info!(part = %part.display(), n_pieces = plan.pieces.len(), "import started");
+                State::default()
+            }
+        };
+        let dense = Output::create(part.join(DENSE), dense_bytes)?;
+        let experts = experts_bytes.map(|bytes| Output::create(part.join(EXPERTS), bytes)).transpose()?;
+        Ok(Self { part: part.into(), dest: dest.into(), dense, experts, journal, state })
+    }
+
+    /// Syncs the data, then notes the state in the journal.
+    pub(super) fn checkpoint(&mut self) -> Result<(), Error> {
+        for output in std::iter::once(&self.dense).chain(&self.experts) {
+            output.file.sync_data().map_err(write_error(&output.path, "sync"))?;
+        }
+        self.journal.checkpoint(&self.state)
+    }
+}
+
+impl Output {
+    /// Opens the file and reserves its full size, where the file system can.
+    fn create(path: PathBuf, bytes: u64) -> Result<Self, Error> {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(write_error(&path, "create"))?;
+        let size = i64::try_from(bytes).unwrap_or(i64::MAX);
+        match fallocate(&file, FallocateFlags::empty(), 0, size) {
+            Ok(()) => {}
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => {
+                file.set_len(bytes).map_err(write_error(&path, "size"))?;
+            }
+            Err(errno) => return Err(write_error(&path, "reserve room for")(errno.into())),
+        }
+        Ok(Self { path, file })
+    }
+}
+
+/// `NAME.part` beside `NAME`.
+pub(super) fn part_path(dest: &Path) -> Result<PathBuf, Error> {
+    let Some(name) = dest.file_name() else {
+        let cause = io::Error::new(io::ErrorKind::InvalidInput, "the path has no last name");
+        return Err(Error::Io { path: dest.into(), doing: "import to", cause });
+    };
+    let mut part = OsString::from(name);
+    part.push(".part");
+    Ok(dest.with_file_name(part))
+}
+
+/// The target must be free, or a pack that may be replaced.
+pub(super) fn check_destination(dest: &Path, replace: bool) -> Result<(), Error> {
+    match (dest.symlink_metadata().is_ok(), replace) {
+        (false, _) => Ok(()),
+        (true, false) => Err(Error::DestinationExists { path: dest.into() }),
+        (true, true) if dest.join(MANIFEST).is_file() => Ok(()),
+        (true, true) => Err(Error::NotReplaceable { path: dest.into() }),
+    }
+}
+
+/// True for a working folder, a pack that was replaced but not yet removed, an empty folder, or none at all.
+fn is_ours(part: &Path) -> bool {
+    let marked = [JOURNAL, MANIFEST].iter().any(|name| part.join(name).is_file());
+    marked || fs::read_dir(part).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// The disk must hold what is not yet reserved.
+fn check_space(part: &Path, plan: &Plan) -> Result<(), Error> {
+    let (dense, experts) = plan.file_sizes();
+    let small: u64 = plan.side_files.iter().map(|(_, content)| content.len() as u64).sum();
+    let reserved = |name: &str| fs::metadata(part.join(name)).map_or(0, |meta| meta.blocks() * 512);
+    let need = (dense + experts.unwrap_or(0) + small + SPARE_BYTES)
+        .saturating_sub(reserved(DENSE).saturating_add(reserved(EXPERTS)));
+    let parent = part.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+    let stat = statvfs(parent).map_err(|errno| Error::io(parent, "measure the disk of")(errno.into()))?;
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    if free < need {
+        return Err(Error::NoSpace { path: part.into(), need, free });
+    }
+    Ok(())
+}
+
+/// Removes a working folder or a replaced pack: only files that are ours, never a folder's other content.
+pub(super) fn discard(dir: &Path) -> Result<(), Error> {
+    remove_files(dir, &[DENSE, EXPERTS, MANIFEST, JOURNAL])?;
+    remove_files(dir, &SIDE_FILES)?;
+    fs::remove_dir(dir).map_err(Error::io(dir, "remove"))
+}
+
+fn remove_files(dir: &Path, names: &[&str]) -> Result<(), Error> {
+    for path in names.iter().map(|name| dir.join(name)) {
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Io { path, doing: "remove", cause });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// For `map_err` on writes: a full disk is told from other failures.
+pub(super) fn write_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |cause| match Errno::from_raw(cause.raw_os_error().unwrap_or(0)) {
+        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => Error::DiskFull { path, cause },
+        _ => Error::Io { path, doing, cause },
+    }
+}

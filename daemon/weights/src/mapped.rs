@@ -1,0 +1,21 @@
+//! Memory mapping: the only unsafe code of the crate.
+#![expect(unsafe_code, reason = "memory mapping")]
+
+use memmap2::Mmap;
+
+use crate::Error;
+use crate::files::DataFile;
+
+/// Maps a whole file read-only.
+///
+/// Model files are installed once and never written again (packs appear by an atomic rename), which is what makes a
+/// shared slice over them sound. A file that is truncated while mapped gives SIGBUS on access, not wrong data.
+pub(crate) fn map(file: &DataFile) -> Result<Mmap, Error> {
+    // SAFETY: the file is a regular file opened read-only; nothing in this process writes model files in place, and
+    // packs are replaced by rename, which leaves the mapped inode untouched.
+    let mapped = unsafe { Mmap::map(&file.file) };
+    mapped.map_err(Error::io(&file.path, "map"))
+}
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("models are mapped whole: a 64-bit address space is needed");

@@ -1,0 +1,197 @@
+//! Checks of a manifest: it is as untrusted as any file.
+
+use std::collections::HashSet;
+
+use tensor::DType;
+
+use super::manifest::{Experts, FORMAT, Manifest, PAGE_BYTES, PART_ALIGN, RecordLayer, SIDE_FILES, VERSION};
+use crate::BadField;
+
+/// Tensors in `dense.bin`.
+const MAX_TENSORS: usize = 1 << 20;
+/// Layers with experts.
+const MAX_LAYERS: usize = 1024;
+/// Records in all layers; Kimi K2 has 23,040.
+const MAX_RECORDS: usize = 1 << 17;
+/// Parts of a record: gate, up, down, and their scales.
+const MAX_PARTS: usize = 6;
+/// Dimensions of a tensor.
+const MAX_DIMS: usize = 8;
+
+/// What can be wrong with a pack.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Problem {
+    /// The manifest isn't the JSON it should be.
+    #[error("{cause}; the pack is damaged: import the model again")]
+    Json {
+        /// Where and why.
+        cause: String,
+    },
+    /// Some other JSON file.
+    #[error("format {got:?} is not {FORMAT:?}")]
+    Format {
+        /// What the file says it is.
+        got: String,
+    },
+    /// A version of another time.
+    #[error("pack version {got} is not supported (this program reads {VERSION}); import the model again")]
+    Version {
+        /// Of the pack.
+        got: u32,
+    },
+    /// Hyperparameters out of range.
+    #[error("hyperparameters: {0}; the pack is damaged: import the model again")]
+    Hyperparameters(BadField),
+    /// A tensor whose entry contradicts itself or the file.
+    #[error("tensor {tensor:?}: {what}; the pack is damaged: import the model again")]
+    Tensor {
+        /// Its name.
+        tensor: String,
+        /// The rule it breaks.
+        what: &'static str,
+    },
+    /// Records that contradict themselves or the file.
+    #[error("experts of layer {layer}: {what}; the pack is damaged: import the model again")]
+    Records {
+        /// The layer.
+        layer: u32,
+        /// The rule they break.
+        what: &'static str,
+    },
+    /// More of something than any real model has.
+    #[error("{got} {what}, but at most {limit} are accepted; the pack is damaged: import the model again")]
+    TooMany {
+        /// What is counted.
+        what: &'static str,
+        /// The count.
+        got: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// A side file that no pack has.
+    #[error("the side file {name:?} is unknown or listed twice; the pack is damaged: import the model again")]
+    SideFile {
+        /// Its name.
+        name: String,
+    },
+    /// A file of another size than the manifest says.
+    #[error("{file} has {got} bytes, the manifest says {want}; the pack is damaged: import the model again")]
+    FileSize {
+        /// File name.
+        file: &'static str,
+        /// Its size.
+        got: u64,
+        /// Size by the manifest.
+        want: u64,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    pub fn parse(json: &[u8]) -> Result<Self, Problem> {
+        let manifest: Self =
+            serde_json::from_slice(json).map_err(|e| Problem::Json { cause: e.to_string() })?;
+        if manifest.format != FORMAT {
+            return Err(Problem::Format { got: manifest.format });
+        }
+        if manifest.version != VERSION {
+            return Err(Problem::Version { got: manifest.version });
+        }
+        manifest.hyperparameters.check().map_err(Problem::Hyperparameters)?;
+        manifest.check_dense()?;
+        manifest.experts.as_ref().map_or(Ok(()), check_experts)?;
+        manifest.check_side_files()?;
+        Ok(manifest)
+    }
+
+    /// The manifest's JSON, indented: people read it too.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("strings, numbers and lists only");
+        json.push(b'\n');
+        json
+    }
+
+    fn check_dense(&self) -> Result<(), Problem> {
+        limit("tensors", self.dense.tensors.len(), MAX_TENSORS)?;
+        let mut end = 0;
+        for t in &self.dense.tensors {
+            let fail = |what| Err(Problem::Tensor { tensor: t.name.clone(), what });
+            if size(t.dtype, &t.shape) != Some(t.bytes) {
+                return fail("its size is not that of its shape");
+            }
+            if !t.offset.is_multiple_of(PAGE_BYTES) || t.offset < end {
+                return fail("it does not start on a page of its own");
+            }
+            end = t.offset.saturating_add(t.bytes);
+            if end > self.dense.bytes {
+                return fail("it reaches beyond dense.bin");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_side_files(&self) -> Result<(), Problem> {
+        let mut seen = HashSet::new();
+        let odd = self
+            .files
+            .iter()
+            .find(|f| !SIDE_FILES.contains(&f.name.as_str()) || !seen.insert(f.name.as_str()));
+        odd.map_or(Ok(()), |file| Err(Problem::SideFile { name: file.name.clone() }))
+    }
+}
+
+fn check_experts(experts: &Experts) -> Result<(), Problem> {
+    limit("layers of experts", experts.layers.len(), MAX_LAYERS)?;
+    limit("records", experts.layers.iter().map(|layer| layer.xxh3.len()).sum(), MAX_RECORDS)?;
+    let mut end = 0;
+    for layer in &experts.layers {
+        let fail = |what| Err(Problem::Records { layer: layer.layer, what });
+        check_record(layer)?;
+        if layer.xxh3.is_empty() {
+            return fail("there are none");
+        }
+        let aligned = layer.offset.is_multiple_of(PAGE_BYTES) && layer.stride.is_multiple_of(PAGE_BYTES);
+        if !aligned || layer.offset < end || layer.stride < layer.record_bytes {
+            return fail("records do not start on pages of their own");
+        }
+        let span = layer.stride.saturating_mul(layer.xxh3.len() as u64);
+        end = layer.offset.saturating_add(span);
+        if end > experts.bytes {
+            return fail("records reach beyond experts.bin");
+        }
+    }
+    Ok(())
+}
+
+fn check_record(layer: &RecordLayer) -> Result<(), Problem> {
+    let fail = |what| Err(Problem::Records { layer: layer.layer, what });
+    limit("parts in a record", layer.parts.len(), MAX_PARTS)?;
+    let mut end = 0;
+    for part in &layer.parts {
+        if size(part.dtype, &part.shape) != Some(part.bytes) {
+            return fail("a part's size is not that of its shape");
+        }
+        if !part.offset.is_multiple_of(PART_ALIGN) || part.offset < end {
+            return fail("parts overlap");
+        }
+        end = part.offset.saturating_add(part.bytes);
+    }
+    if end != layer.record_bytes {
+        return fail("a record does not end with its last part");
+    }
+    Ok(())
+}
+
+/// Bytes of a tensor; `None` where dimensions are none, zero, too many or too large.
+fn size(dtype: DType, shape: &[usize]) -> Option<u64> {
+    let cols = shape.last()?;
+    if shape.len() > MAX_DIMS || shape.contains(&0) || !cols.is_multiple_of(dtype.block_values()) {
+        return None;
+    }
+    let n = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
+    dtype.bytes_for(n).map(|bytes| bytes as u64)
+}
+
+fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), Problem> {
+    if got <= limit { Ok(()) } else { Err(Problem::TooMany { what, got, limit }) }
+}

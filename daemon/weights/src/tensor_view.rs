@@ -1,0 +1,94 @@
+//! A tensor of an opened model: its description and its mapped bytes.
+
+use tensor::{DType, Matrix, quant};
+
+use crate::Error;
+
+/// Rows and columns that share one FP8 scale; the last block of a row or column may be partial.
+pub const SCALE_BLOCK: usize = 128;
+
+/// A tensor, borrowed from the file it lies in.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// GGUF's name.
+    pub name: &'a str,
+    /// The name in the source file.
+    pub published: &'a str,
+    /// How the values are stored.
+    pub dtype: DType,
+    /// Outermost dimension first: `[rows, cols]`.
+    pub shape: &'a [usize],
+    /// Row after row, little-endian, no alignment promised.
+    pub data: &'a [u8],
+    /// Block scales of an FP8 tensor.
+    pub scale: Option<BlockScale<'a>>,
+}
+
+/// Scales of an FP8 matrix: `value[r, c] = code[r, c] * scale[r / 128, c / 128]`.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockScale<'a> {
+    /// Rows of scales: `rows.div_ceil(128)`.
+    pub rows: usize,
+    /// Scales in a row: `cols.div_ceil(128)`.
+    pub cols: usize,
+    /// F32, little-endian, `[rows, cols]`.
+    pub data: &'a [u8],
+}
+
+impl BlockScale<'_> {
+    /// The scale of the block that holds value `[row, col]`.
+    ///
+    /// # Panics
+    /// The position is out of range: a programmer's error.
+    pub fn at(&self, row: usize, col: usize) -> f32 {
+        let i = (row / SCALE_BLOCK * self.cols + col / SCALE_BLOCK) * 4;
+        f32::from_le_bytes(self.data[i..i + 4].try_into().expect("four bytes"))
+    }
+}
+
+impl<'a> Tensor<'a> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True if some dimension is 0; no opened model has such a tensor.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tensor as a matrix. An FP8 matrix holds the bare codes: its scales are in [`scale`](Self::scale).
+    ///
+    /// # Errors
+    /// The tensor has not exactly two dimensions.
+    pub fn matrix(&self) -> Result<Matrix<'a>, Error> {
+        let not_a_matrix = || Error::NotAMatrix { tensor: self.name.into(), shape: self.shape.into() };
+        let &[rows, cols] = self.shape else { return Err(not_a_matrix()) };
+        Matrix::new(self.dtype, rows, cols, self.data).map_err(|_| not_a_matrix())
+    }
+
+    /// All values as f32, with FP8 scales applied; integers are converted.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.len()];
+        decode(self.dtype, self.data, &mut out);
+        if let (Some(scale), &[_, cols]) = (self.scale, self.shape) {
+            for (row, values) in out.chunks_exact_mut(cols).enumerate() {
+                for (col, value) in values.iter_mut().enumerate() {
+                    *value *= scale.at(row, col);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Decodes every data type, plain integers included.
+fn decode(dtype: DType, data: &[u8], out: &mut [f32]) {
+    if dtype == DType::I32 {
+        for (value, bytes) in out.iter_mut().zip(data.chunks_exact(4)) {
+            *value = i32::from_le_bytes(bytes.try_into().expect("four bytes")) as f32;
+        }
+    } else {
+        quant::dequantize(dtype, data, out);
+    }
+}

@@ -1,0 +1,269 @@
+//! The command line: what can be asked of the daemon, and the words that explain it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Wels: a reasoning model in a box, for the people on your network and nobody else.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// More detail in the log: -v for debug, -vv for trace (or set WELS_LOG, e.g. `WELS_LOG=engine=debug`).
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the page, the OpenAI API and the chats.
+    Serve(Serve),
+    /// Turn a GGUF file or a Hugging Face folder into a pack, ready to serve.
+    ///
+    /// Streams with a few MiB of memory whatever the size of the model, shows progress, and picks up where it was if it
+    /// is interrupted: run the same command again.
+    Import(Import),
+    /// Chat in the terminal.
+    Chat(Chat),
+    /// Measure prefill and decode speed.
+    Bench(Bench),
+    /// Compute logits, likeliest tokens, perplexity and greedy continuations of token sequences.
+    Eval(Eval),
+    /// Show how text becomes tokens, or how a conversation becomes a prompt.
+    Tokenize(Tokenize),
+    /// Check this machine and the models on it, and say what to do about what is wrong.
+    Doctor(Doctor),
+    /// Fetch a model of the catalogue from a hub or mirror, resuming where a former try ended.
+    Pull(Pull),
+}
+
+/// How a model is to be run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Run {
+    /// A pack, a GGUF file (any part of a split one) or a Hugging Face folder.
+    #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
+    pub(crate) model: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+/// What computes, and how.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Compute {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub(crate) device: Device,
+
+    /// Threads; by default one a core.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// The best there is.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A graphics card (not in this version).
+    Gpu,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// Everything in f32: the reference.
+    F32,
+    /// Activations quantised to 8 bits, keys and values to f16.
+    Fast,
+}
+
+impl From<Precision> for model::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Fast => Self::Fast,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// A pack, a GGUF file or a Hugging Face folder. Without one the page says that no model is installed.
+    #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
+    pub(crate) model: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+
+    /// Address to listen on; port 0 takes a free one. Use 0.0.0.0:80 to serve the whole network.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where accounts, chats and settings live.
+    #[arg(long, value_name = "DIR", env = "WELS_STATE")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Further names this box may be called by, besides its addresses and NAME.local.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// Name of this box.
+    #[arg(long, default_value = "wels")]
+    pub(crate) name: String,
+
+    /// Longest conversation, in tokens; by default what the model allows, up to 32768.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<usize>,
+
+    /// Memory for the conversations in flight; by default a quarter of what is free.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse, help = "Memory for the KV cache, e.g. 4GiB")]
+    pub(crate) kv_memory: Option<u64>,
+
+    /// Let programs on this machine use the OpenAI API without a key.
+    #[arg(long)]
+    pub(crate) no_api_key: bool,
+
+    /// Print one line of JSON with address and claim code instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// A GGUF file (any part of a split one) or a Hugging Face folder.
+    pub(crate) source: PathBuf,
+    /// The pack to write; by default the source's name with `.wels` in the current folder.
+    pub(crate) dest: Option<PathBuf>,
+    /// Replace the pack if it is there already.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Print one line of JSON at the end instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// A first message from the system.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Ask this, print the answer and leave.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) once: Option<String>,
+    /// 0 always takes the likeliest token.
+    #[arg(long, default_value_t = 0.6)]
+    pub(crate) temperature: f32,
+    /// Choose among the likeliest tokens that make up this share.
+    #[arg(long, default_value_t = 0.95)]
+    pub(crate) top_p: f32,
+    /// The same seed gives the same answer.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Tokens of an answer at most.
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) max_tokens: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// Arithmetic.
+    #[arg(long, value_enum, default_value_t = Precision::Fast)]
+    pub(crate) precision: Precision,
+    /// Tokens of the prompt.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) prefill: usize,
+    /// Tokens to generate.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) decode: usize,
+    /// Tokens in the context when decoding starts.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) depth: usize,
+    /// Sequences decoded together.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) sequences: usize,
+    /// Repetitions; the median counts.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) repeat: usize,
+    /// End with one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// JSON: {"name": [token ids], ...}.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) tokens: PathBuf,
+    /// Where to write: NAME.logits_last [V], NAME.argmax [T], NAME.next_token_logprob [T-1], NAME.greedy_ids [N].
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) out: PathBuf,
+    /// Continue each sequence by this many likeliest tokens (the end-of-text token is not obeyed).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) greedy: usize,
+    /// Arithmetic.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+    /// Print one line of JSON per sequence instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tokenize {
+    /// A pack, a GGUF file or a Hugging Face folder.
+    #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
+    pub(crate) model: PathBuf,
+    /// JSON: ["text", ...]; prints [[ids...], ...].
+    #[arg(long = "in", value_name = "FILE.json", conflicts_with = "messages", required_unless_present = "messages")]
+    pub(crate) strings: Option<PathBuf>,
+    /// Recognise special tokens in the text (by default they are plain text, as in what people type).
+    #[arg(long, requires = "strings")]
+    pub(crate) special: bool,
+    /// JSON: [{"role": "user", "content": "..."}, ...] or {"messages": [...]}; prints the prompt the template makes.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) messages: Option<PathBuf>,
+    /// With --messages: leave out the opening of the assistant's turn.
+    #[arg(long, requires = "messages")]
+    pub(crate) no_generation_prompt: bool,
+    /// With --messages: print {"text": ..., "ids": [...]}.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// A pack, a GGUF file or a Hugging Face folder to check in full: every byte is read.
+    #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    /// Where accounts, chats and settings live.
+    #[arg(long, value_name = "DIR", env = "WELS_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// A model of the catalogue; without one the catalogue is listed.
+    pub(crate) name: Option<String>,
+    /// Base address of the hub or mirror; by default what HF_ENDPOINT says.
+    #[arg(long, value_name = "URL", env = "HF_ENDPOINT")]
+    pub(crate) from: Option<String>,
+    /// Folder the files go to; by default the model's name in the current folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Print one line of JSON at the end instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,104 @@
+//! From a path on the command line to a model that runs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use model::{Forward, Model, Options};
+use tensor::DType;
+use text::{Codec, GgufVocab, Tokenizer};
+use weights::{GgufTokenizer, TokenizerFiles, Weights};
+
+use crate::cli::{Compute, Device};
+
+/// Opens a pack, a GGUF file or a Hugging Face folder.
+pub(crate) fn weights(path: &Path) -> Result<Arc<Weights>> {
+    if !path.exists() {
+        bail!("{}: no such file or folder; give a pack, a GGUF file or a Hugging Face folder", path.display());
+    }
+    let weights = weights::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
+    Ok(Arc::new(weights))
+}
+
+/// Binds the weights to a layer loop on the device asked for.
+pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options) -> Result<Model> {
+    if compute.device == Device::Gpu {
+        bail!("this version computes on the processor only; leave out --device gpu");
+    }
+    if compute.threads == Some(0) {
+        bail!("--threads 0: at least one thread is needed");
+    }
+    let options = Options { threads: compute.threads, ..options };
+    Model::new(Arc::clone(weights), &options).context("the model cannot be run")
+}
+
+/// The model's tokenizer alone.
+pub(crate) fn tokenizer(weights: &Weights) -> Result<Tokenizer> {
+    let files = weights.tokenizer().context("this model brings no tokenizer; use a file that has one")?;
+    let tokenizer = match files {
+        TokenizerFiles::Json { tokenizer_json, config } => Tokenizer::from_json(tokenizer_json, config.as_deref()),
+        TokenizerFiles::Gguf(gguf) => Tokenizer::from_gguf(vocab(gguf)),
+    };
+    tokenizer.context("the model's tokenizer cannot be used")
+}
+
+/// Tokenizer and chat template together.
+pub(crate) fn codec(weights: &Weights) -> Result<Codec> {
+    let mut tokenizer = tokenizer(weights)?;
+    tokenizer.add_eos_ids(weights.generation().eos_ids.iter().copied());
+    let codec = Codec::new(tokenizer, weights.chat_template()).context("the model's chat template cannot be used")?;
+    if !codec.has_template() {
+        bail!("this model brings no chat template; use an instruction model");
+    }
+    Ok(codec)
+}
+
+/// The same data under the name `text` gives it: `weights` and `text` know nothing of each other.
+fn vocab(gguf: &GgufTokenizer) -> GgufVocab {
+    let GgufTokenizer { model, pre, tokens, token_types, merges, scores, bos, eos, eot, eom, .. } = gguf.clone();
+    GgufVocab { model, pre, tokens, token_types, merges, scores, bos, eos, eot, eom, ..GgufVocab::default() }
+}
+
+/// The data type most of the weights are in.
+pub(crate) fn format(weights: &Weights) -> String {
+    let mut bytes = BTreeMap::<DType, usize>::new();
+    for tensor in weights.tensors() {
+        *bytes.entry(tensor.dtype).or_default() += tensor.data.len();
+    }
+    bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or_else(String::new, |(dtype, _)| dtype.to_string())
+}
+
+/// What a model is called where nobody gave it a name: its own name, else its file's.
+pub(crate) fn display_name(weights: &Weights, path: &Path) -> String {
+    let file_name = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    weights.hyper().name.clone().or_else(file_name).unwrap_or_else(|| "model".into())
+}
+
+/// The name in the API: lower case, without spaces.
+pub(crate) fn model_id(display_name: &str) -> String {
+    let clean = |c: char| if c.is_alphanumeric() || ".-_".contains(c) { c.to_ascii_lowercase() } else { '-' };
+    display_name.chars().map(clean).collect()
+}
+
+/// Runs `tokens` through a fresh sequence in steps the model takes, calling `rows(position, logits)` for each step's
+/// first position and its rows of logits. Returns the open sequence.
+pub(crate) fn prefill(
+    model: &mut dyn Forward,
+    tokens: &[model::TokenId],
+    room: usize,
+    step_tokens: usize,
+    logits_of: model::LogitsOf,
+    mut rows: impl FnMut(usize, &mut [f32]),
+) -> Result<model::SeqId> {
+    let seq = model.open(room).context("the KV cache is too small for this sequence")?;
+    let mut logits = Vec::new();
+    let n_chunks = tokens.len().div_ceil(step_tokens);
+    for (idx, chunk) in tokens.chunks(step_tokens).enumerate() {
+        let last = idx + 1 == n_chunks;
+        let wanted = if last || logits_of == model::LogitsOf::All { logits_of } else { model::LogitsOf::None };
+        model.step(&[model::Chunk { seq, tokens: chunk, logits: wanted }], &mut logits)?;
+        rows(idx * step_tokens, &mut logits);
+    }
+    Ok(seq)
+}

@@ -1,0 +1,55 @@
+//! `wels`: the daemon and its tools. Wiring only: each command opens what it needs and hands it on.
+
+mod bench;
+mod chat;
+mod cli;
+mod doctor;
+mod eval;
+mod import;
+mod load;
+mod machine;
+mod progress;
+mod pull;
+mod serve;
+mod size;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.verbose);
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Import(args) => import::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Pull(args) => pull::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The log goes to stderr: stdout is for results.
+fn start_log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "warn,wels=info,api=info,engine=info,store=info",
+        1 => "debug,hyper=info",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("WELS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let plain = std::env::var_os("NO_COLOR").is_some() || !std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(!plain).init();
+}

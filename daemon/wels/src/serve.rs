@@ -1,0 +1,159 @@
+//! `wels serve`: opens what the service needs, puts it together, and ends it in order.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use api::{App, Config, GenerationDefaults, ModelInfo, ModelSlot, ServedModel};
+use model::{Forward, Options};
+use serde_json::json;
+use store::Store;
+use tokio::net::TcpListener;
+use tracing::info;
+use weights::{Hyperparameters, Weights};
+
+use crate::cli::Serve;
+use crate::{load, machine};
+
+/// Longest conversation where nobody says otherwise.
+pub(crate) const CONTEXT_DEFAULT: usize = 32_768;
+
+/// The database's name in the state folder.
+pub(crate) const DATABASE: &str = "wels.sqlite";
+
+/// Of the free memory, the part that conversations in flight may take.
+const KV_SHARE: u64 = 4;
+
+pub(crate) fn run(args: Serve) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Serve) -> Result<ExitCode> {
+    let state = state_dir(args.state.as_deref());
+    std::fs::create_dir_all(&state)
+        .with_context(|| format!("cannot make {}; choose another folder with --state", state.display()))?;
+    let database = state.join(DATABASE);
+    let store = Store::open(&database).with_context(|| format!("cannot open {}", database.display()))?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!("cannot listen on {}; is another program there? choose another address with --listen", args.listen)
+    })?;
+    let slot = ModelSlot::default();
+    if let Some(path) = &args.model {
+        slot.put(Some(open_model(path, &args)?));
+    }
+    let code = store.new_claim_code().await?;
+    let config =
+        Config { box_name: args.name.clone(), hosts: args.allow_host.clone(), require_api_key: !args.no_api_key };
+    let app = App::new(store, slot, config).await?;
+    announce(&args, listener.local_addr()?.to_string(), code.as_deref());
+    api::serve(listener, app, interrupted()).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Completes when the system or the person at the keyboard asks the daemon to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled at start");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
+    let weights = load::weights(path)?;
+    let codec = load::codec(&weights)?;
+    let hyper = weights.hyper();
+    let context = args.context.unwrap_or(CONTEXT_DEFAULT).min(hyper.context);
+    let options = Options { context, kv_tokens: kv_tokens(hyper, context, args.kv_memory)?, ..Options::default() };
+    let model = load::model(&weights, &args.compute, options)?;
+    let limits = model.limits();
+    info!(path = %path.display(), context = limits.context, kv_tokens = limits.kv_tokens, "model loaded");
+    let name = load::display_name(&weights, path);
+    Ok(ServedModel {
+        id: load::model_id(&name),
+        created: created(path),
+        engine: engine::start(Box::new(model), engine::Options::default()),
+        info: model_info(&weights, limits.context),
+        defaults: defaults(&weights),
+        name,
+        codec,
+    })
+}
+
+/// Tokens of KV cache: as many as the memory asked for holds, or a quarter of what is free.
+fn kv_tokens(hyper: &Hyperparameters, context: usize, asked: Option<u64>) -> Result<usize> {
+    let bytes = (4 * hyper.n_layers * hyper.n_kv_heads * hyper.head_dim) as u64;
+    let (_, free) = machine::memory();
+    let tokens = (asked.unwrap_or(free / KV_SHARE) / bytes.max(1)) as usize;
+    if tokens < context.min(2048) {
+        let (need, context) = (crate::size::format(bytes * context as u64), context);
+        bail!("too little memory for one conversation of {context} tokens ({need}); lower --context");
+    }
+    // More than a full batch of the longest conversations is never used.
+    Ok(tokens.min(context * engine::Options::default().sequences_max))
+}
+
+fn model_info(weights: &Weights, context: usize) -> ModelInfo {
+    let source = weights.source();
+    ModelInfo {
+        context,
+        bytes: weights.bytes(),
+        format: load::format(weights),
+        source: source.files.first().map(|file| file.name.clone()).unwrap_or_default(),
+    }
+}
+
+fn defaults(weights: &Weights) -> GenerationDefaults {
+    let (published, default) = (weights.generation(), GenerationDefaults::default());
+    GenerationDefaults {
+        temperature: published.temperature.unwrap_or(default.temperature),
+        top_p: published.top_p.unwrap_or(default.top_p),
+        top_k: published.top_k.map_or(default.top_k, |k| k as usize),
+        repetition_penalty: published.repetition_penalty.unwrap_or(default.repetition_penalty),
+    }
+}
+
+/// When the model's files were written, unix seconds.
+fn created(path: &Path) -> i64 {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
+    modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs() as i64)
+}
+
+/// Where the state is kept: as asked, else the appliance's place where it can be written, else the user's.
+pub(crate) fn state_dir(asked: Option<&Path>) -> PathBuf {
+    let system = Path::new("/var/lib/wels");
+    if let Some(asked) = asked {
+        return asked.to_owned();
+    }
+    let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")));
+    match home {
+        Some(home) if !system.is_dir() => home.join("wels"),
+        _ => system.to_owned(),
+    }
+}
+
+/// A seed for an answer nobody asked to be repeatable.
+pub(crate) fn random_seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
+}
+
+#[expect(clippy::print_stdout, reason = "what the person who started it waits for")]
+fn announce(args: &Serve, address: String, code: Option<&str>) {
+    let url = format!("http://{address}");
+    if args.json {
+        println!("{}", json!({ "listening": url, "claim_code": code }));
+        return;
+    }
+    println!("listening on {url}");
+    if args.model.is_none() {
+        println!("no model: start with --model PATH to chat");
+    }
+    if let Some(code) = code {
+        println!("claim code: {code}");
+        println!("open the address in a browser and type the code to make this box yours");
+    }
+}

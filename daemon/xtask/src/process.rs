@@ -1,0 +1,137 @@
+//! Other programs: started in the checkout, with the fetched tools in reach, and errors that say what to do.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::console;
+use crate::workspace::Workspace;
+
+/// Lines of a failed program's output that its error repeats.
+const TAIL_LINES_MAX: usize = 30;
+
+/// A program and its arguments. It runs in the root of the checkout, without standard input.
+pub(crate) struct Tool {
+    command: Command,
+    remedy: String,
+}
+
+impl Tool {
+    pub(crate) fn new(workspace: &Workspace, program: impl AsRef<OsStr>) -> Self {
+        let mut command = Command::new(program);
+        command.current_dir(workspace.root()).stdin(Stdio::null()).env("PATH", path_with_tools(workspace));
+        Self { command, remedy: String::new() }
+    }
+
+    /// The cargo that runs this command.
+    pub(crate) fn cargo(workspace: &Workspace) -> Self {
+        let mut tool = Self::new(workspace, std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // What cargo sets for xtask itself says nothing about the crates built next.
+        for (name, _) in std::env::vars_os() {
+            let ours = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            if ours {
+                tool.command.env_remove(name);
+            }
+        }
+        tool.env("CARGO_TERM_COLOR", if console::colours() { "always" } else { "never" })
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<I: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = I>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// What to do if it fails, in words that follow a semicolon.
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// Runs it silently and returns what it printed on standard output.
+    pub(crate) fn output(mut self) -> Result<String> {
+        let output = self.command.output().with_context(|| self.cannot_start())?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let both = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
+            let lines: Vec<&str> = both.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(TAIL_LINES_MAX)..];
+            bail!("{}\n{}", self.failed(&output.status.to_string()), tail.join("\n"));
+        }
+        Ok(stdout)
+    }
+
+    /// Runs it in the terminal of this command.
+    pub(crate) fn run(mut self) -> Result<()> {
+        let status = self.command.status().with_context(|| self.cannot_start())?;
+        if !status.success() {
+            bail!("{}", self.failed(&status.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Runs it, shows its standard output and hands each line to `see`.
+    pub(crate) fn watch(mut self, mut see: impl FnMut(&str)) -> Result<()> {
+        let mut child = self.command.stdout(Stdio::piped()).spawn().with_context(|| self.cannot_start())?;
+        let stdout = child.stdout.take().expect("it was piped above");
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.context("cannot read what the program prints")?;
+            let line = String::from_utf8_lossy(&line);
+            console::line(&line);
+            see(&line);
+        }
+        let status = child.wait().with_context(|| self.cannot_start())?;
+        if !status.success() {
+            bail!("{}", self.failed(&status.to_string()));
+        }
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    }
+
+    fn cannot_start(&self) -> String {
+        format!("cannot start `{}`{}", self.shown(), self.what_now())
+    }
+
+    fn failed(&self, status: &str) -> String {
+        format!("`{}` failed ({status}){}", self.shown(), self.what_now())
+    }
+
+    fn what_now(&self) -> String {
+        if self.remedy.is_empty() { String::new() } else { format!("; {}", self.remedy) }
+    }
+}
+
+/// Whether a program of that name can be started.
+pub(crate) fn on_path(workspace: &Workspace, program: &str) -> bool {
+    let path = path_with_tools(workspace);
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// The tools fetched for this checkout come first.
+fn path_with_tools(workspace: &Workspace) -> std::ffi::OsString {
+    let ours = [workspace.venv().join("bin"), workspace.cargo_tools().join("bin")];
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = ours.into_iter().chain(std::env::split_paths(&inherited));
+    std::env::join_paths(dirs).unwrap_or(inherited)
+}

@@ -1,0 +1,64 @@
+// What the browser test runs against: the real daemon with a real model, or the mock box.
+
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { startMock } from '../mock/server.mjs';
+
+/** Loading a model into memory may take a while on a cold disk. */
+const START_MS_MAX = 120_000;
+const STOP_MS_MAX = 10_000;
+
+export async function startTarget(kind) {
+  if (kind === 'mock') return { ...(await startMock({ tokenMs: 8 })), thinks: true };
+  const { WELS_BIN, WELS_MODEL } = process.env;
+  if (!WELS_BIN || !WELS_MODEL) {
+    throw new Error('set WELS_BIN (the daemon) and WELS_MODEL (a GGUF file or a pack), or run: npm run e2e:mock');
+  }
+  return startDaemon(WELS_BIN, WELS_MODEL);
+}
+
+async function startDaemon(bin, model) {
+  const state = await mkdtemp(join(tmpdir(), 'wels-e2e-'));
+  const child = spawn(bin, ['serve', '--model', model, '--state', state, '--listen', '127.0.0.1:0'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const close = async () => {
+    await stop(child);
+    await rm(state, { recursive: true, force: true });
+  };
+  try {
+    return { ...(await announced(child)), close, thinks: false };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Waits for the address and the claim code on the daemon's standard output. */
+function announced(child) {
+  return new Promise((resolve, reject) => {
+    const found = {};
+    const late = setTimeout(() => reject(new Error('the daemon did not announce its address in time')), START_MS_MAX);
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`the daemon ended with ${code} before it announced its address`)));
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      found.url ??= /listening on (http:\/\/\S+)/.exec(line)?.[1];
+      found.claimCode ??= /claim code:\s*(\S+)/.exec(line)?.[1];
+      if (!found.url || !found.claimCode) return;
+      clearTimeout(late);
+      resolve(found);
+    });
+  });
+}
+
+async function stop(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  const force = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX);
+  await ended;
+  clearTimeout(force);
+}

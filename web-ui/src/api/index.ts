@@ -1,0 +1,56 @@
+/** Every call the page makes, by name. */
+
+import { request } from './http';
+import type {
+  ApiKey, BoxState, BoxStatus, Chat, ChatWithMessages, Lang, Message, NewApiKey, Role, SearchHit,
+  SessionInfo, User, UserRow,
+} from './types';
+
+export { ApiError, whenSignedOut } from './http';
+export { followRun, RunGone } from './runs';
+export type * from './types';
+
+const id = encodeURIComponent;
+
+export const api = {
+  state: () => request<BoxState>('GET', '/api/state'),
+  claim: (code: string, name: string, password: string, lang: Lang) =>
+    request<BoxState>('POST', '/api/claim', { code, name, password, lang }),
+  login: (name: string, password: string) => request<BoxState>('POST', '/api/login', { name, password }),
+  logout: () => request<void>('POST', '/api/logout'),
+  updateMe: (change: { lang?: Lang; name?: string; password?: { old: string; new: string } }) =>
+    request<User>('PATCH', '/api/me', change),
+
+  /** Newest first; `before` is the `updated_at` of the last one already known. */
+  chats: (before?: number) =>
+    request<{ chats: Chat[] }>('GET', `/api/chats?limit=50${before ? `&before=${before}` : ''}`),
+  searchChats: (query: string) =>
+    request<{ chats: SearchHit[] }>('GET', `/api/chats/search?q=${encodeURIComponent(query)}`),
+  createChat: () => request<Chat>('POST', '/api/chats'),
+  chat: (chatId: string) => request<ChatWithMessages>('GET', `/api/chats/${id(chatId)}`),
+  renameChat: (chatId: string, title: string) => request<Chat>('PATCH', `/api/chats/${id(chatId)}`, { title }),
+  deleteChat: (chatId: string) => request<void>('DELETE', `/api/chats/${id(chatId)}`),
+  exportUrl: (chatId: string, format: 'md' | 'json') => `/api/chats/${id(chatId)}/export?format=${format}`,
+
+  sendMessage: (chatId: string, content: string, parentId: string | null) =>
+    request<{ user_message: Message; assistant_message: Message; run_id: string }>(
+      'POST', `/api/chats/${id(chatId)}/messages`, { content, parent_id: parentId }),
+  regenerate: (chatId: string, messageId: string) =>
+    request<{ assistant_message: Message; run_id: string }>(
+      'POST', `/api/chats/${id(chatId)}/regenerate`, { message_id: messageId }),
+  stopRun: (runId: string) => request<void>('POST', `/api/runs/${id(runId)}/stop`),
+
+  keys: () => request<{ keys: ApiKey[] }>('GET', '/api/keys'),
+  createKey: (name: string) => request<NewApiKey>('POST', '/api/keys', { name }),
+  revokeKey: (keyId: string) => request<void>('DELETE', `/api/keys/${id(keyId)}`),
+  sessions: () => request<{ sessions: SessionInfo[] }>('GET', '/api/sessions'),
+  endSession: (sessionId: string) => request<void>('DELETE', `/api/sessions/${id(sessionId)}`),
+
+  users: () => request<{ users: UserRow[] }>('GET', '/api/users'),
+  createUser: (name: string, password: string, role: Role) =>
+    request<UserRow>('POST', '/api/users', { name, password, role }),
+  updateUser: (userId: string, change: { role?: Role; password?: string; disabled?: boolean }) =>
+    request<UserRow>('PATCH', `/api/users/${id(userId)}`, change),
+  deleteUser: (userId: string) => request<void>('DELETE', `/api/users/${id(userId)}`),
+  status: () => request<BoxStatus>('GET', '/api/admin/status'),
+};
