@@ -20,9 +20,12 @@ export async function startTarget(kind) {
   return startDaemon(WELS_BIN, WELS_MODEL);
 }
 
+/** A small model may repeat itself for ever; the steps need answers that end. */
+const ANSWER_TOKENS = '300';
+
 async function startDaemon(bin, model) {
   const state = await mkdtemp(join(tmpdir(), 'wels-e2e-'));
-  const child = spawn(bin, ['serve', '--model', model, '--state', state, '--listen', '127.0.0.1:0'], {
+  const child = spawn(bin, ['serve', '--model', model, '--state', state, '--listen', '127.0.0.1:0', '--answer-tokens', ANSWER_TOKENS], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const close = async () => {

@@ -94,7 +94,7 @@ pub(crate) async fn begin(app: &App, model: Arc<ServedModel>, order: Order) -> R
     let words = Words::new(model.codec.stream_decoder(), prompt.opens_thought, stops)
         .map_err(|e| text_problem(&e))?;
     let n_prompt = prompt.ids.len();
-    let max_tokens = max_tokens.unwrap_or(usize::MAX);
+    let max_tokens = max_tokens.unwrap_or(model.defaults.max_tokens);
     let request = Request { prompt: prompt.ids, max_tokens, stop_ids, sampling, logprobs, owner };
     let flow = Some(Flow { generation: model.engine.submit(request)?, words });
     let clock = Clock { asked, n_prompt, n_generated: 0, prefill: None, first: None, last: None };

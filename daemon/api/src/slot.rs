@@ -33,11 +33,13 @@ pub struct GenerationDefaults {
     pub top_k: usize,
     /// Divides the logits of tokens seen lately; 1 is off.
     pub repetition_penalty: f32,
+    /// Tokens of an answer at most: memory for all of them is reserved before the first.
+    pub max_tokens: usize,
 }
 
 impl Default for GenerationDefaults {
     fn default() -> Self {
-        Self { temperature: 0.6, top_p: 0.95, top_k: 0, repetition_penalty: 1.0 }
+        Self { temperature: 0.6, top_p: 0.95, top_k: 0, repetition_penalty: 1.0, max_tokens: 8192 }
     }
 }
 

@@ -9,15 +9,13 @@ use crate::attention::{self, Attention, AttentionSeq, AttentionShape};
 use crate::elementwise::{Add, RmsNorm, SwiGlu};
 use crate::kv::{self, KvLayer, KvLayerMut};
 use crate::level::{Isa, Kernel};
-use crate::linear::{
-    self, Activations, FloatTile, Int8Tile, Job, Linear, Tiles, int8_rows_a_tile, int8_supports,
-};
+use crate::linear::{self, Activations, FloatTile, Int8Tile, Job, Linear};
 use crate::{Error, Level, Pool, RopeTable};
 
 /// Values below which a stage is not worth a parallel region (`examples/kernels.rs`: a region costs about 1 us).
 const SERIAL_VALUES: usize = 16 << 10;
-/// Bytes of weights a tile aims at: 2 us of one core's memory bandwidth.
-const TILE_BYTES: usize = 16 << 10;
+/// Products of a query and a key below which attention is not worth a parallel region.
+const SERIAL_SCORES: usize = 256;
 
 /// Arithmetic of the linear stages, and with it the element type of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,30 +102,32 @@ impl Cpu {
         }
         assert!(x.len().is_multiple_of(n_tokens), "x is [n_tokens, cols]");
         let cols = x.len() / n_tokens;
-        let jobs: Vec<Job<'_>> = jobs.iter_mut().map(|job| Job::new(job, n_tokens, cols)).collect();
-        let fast = |weight: &Matrix<'_>| {
-            self.precision == Precision::Fast && int8_supports(self.isa, weight.dtype())
-        };
-        let tiles = Tiles::new(jobs.iter().map(|job| job.weight), |weight| {
-            rows_a_tile(self.isa, weight, n_tokens, self.pool.n_threads(), fast(weight))
-        });
-        if jobs.iter().any(|job| fast(&job.weight)) {
+        let (isa, precision, n_threads) = (self.isa, self.precision, self.pool.n_threads());
+        let on_integers = |dtype| precision == Precision::Fast && linear::int8_supports(isa, dtype);
+        let jobs: Vec<Job<'_>> = jobs
+            .iter_mut()
+            .map(|job| {
+                let integers = on_integers(job.weight.dtype());
+                let tile_rows = linear::tile_rows(isa, &job.weight, n_tokens, n_threads, integers);
+                Job::new(job, n_tokens, cols, tile_rows)
+            })
+            .collect();
+        if jobs.iter().any(|job| on_integers(job.weight.dtype())) {
             let (records, record) = self.activations.records(n_tokens, cols);
-            let isa = self.isa;
             self.pool.for_each_slice(records, record * (SERIAL_VALUES / cols).max(1), |range, records| {
                 linear::quantise(isa, records, record, &x[range.start / record * cols..], cols);
             });
         }
-        let (isa, precision, activations) = (self.isa, self.precision, &self.activations);
-        self.pool.for_each_chunk_with(&mut self.scratch, tiles.len(), 1, |scratch, range| {
-            for tile in range {
-                let (job, rows) = tiles.get(tile, &jobs);
-                let (job, scratch) = (&jobs[job], &mut scratch.linear);
-                if precision == Precision::Fast && int8_supports(isa, job.weight.dtype()) {
-                    let panels = &mut scratch.panels;
+        let n_tiles = jobs.iter().map(Job::n_tiles).sum();
+        let activations = &self.activations;
+        self.pool.for_each_chunk_with(&mut self.scratch, n_tiles, 1, |scratch, range| {
+            for idx in range {
+                let (job, rows) = linear::tile(&jobs, idx);
+                let (job, linear::Scratch { rows: dequantised, panels }) = (&jobs[job], &mut scratch.linear);
+                if on_integers(job.weight.dtype()) {
                     Int8Tile { job, rows, x: activations, n_tokens, panels }.run(isa);
                 } else {
-                    isa.run(FloatTile { job, rows, x, n_tokens, scratch: &mut scratch.rows });
+                    isa.run(FloatTile { job, rows, x, n_tokens, scratch: dequantised });
                 }
             }
         });
@@ -220,8 +220,10 @@ impl Cpu {
         assert!(q.len() == len && out.len() == len, "q and out are [n_tokens, n_heads, head_dim]");
         assert!(shape.n_heads.is_multiple_of(shape.n_kv_heads), "every KV head serves a whole group");
         let plan = attention::Plan::new(seqs, &shape, self.pool.n_threads());
+        let scores: usize = seqs.iter().map(|seq| seq.n_tokens * (seq.first_pos + seq.n_tokens)).sum();
+        let grain = if scores * shape.n_heads < SERIAL_SCORES { plan.n_tasks().max(1) } else { 1 };
         let (isa, out) = (self.isa, attention::Out::new(out));
-        self.pool.for_each_chunk_with(&mut self.scratch, plan.n_tasks(), 1, |scratch, range| {
+        self.pool.for_each_chunk_with(&mut self.scratch, plan.n_tasks(), grain, |scratch, range| {
             for idx in range {
                 let scratch = &mut scratch.attention;
                 isa.run(Attention { out, q, seqs, shape: &shape, kv, plan: &plan, idx, scratch });
@@ -266,17 +268,5 @@ impl Cpu {
         }
         let grain = (SERIAL_VALUES / 4).next_multiple_of(width);
         self.pool.for_each_slice(out, grain, work);
-    }
-}
-
-/// Rows of a tile: enough weights to be worth claiming, and several tiles a thread.
-fn rows_a_tile(isa: Isa, weight: &Matrix<'_>, n_tokens: usize, n_threads: usize, int8: bool) -> usize {
-    let share = weight.rows().div_ceil(4 * n_threads);
-    match int8_rows_a_tile(isa, weight.cols(), n_tokens).filter(|_| int8) {
-        Some(cached) => cached.min(share.next_multiple_of(32)),
-        None => {
-            let by_bytes = TILE_BYTES / weight.row_bytes().max(1);
-            by_bytes.max(share / 4).next_multiple_of(4)
-        }
     }
 }

@@ -5,11 +5,11 @@
 //!
 //! ```text
 //! Cpu (cpu.rs)            checks shapes, splits the work
-//!  ├ linear/              y = W x: quantised weights on integer dots, everything else on f32
+//!  ├ linear.rs            y = W x: quantised weights on integer dots, everything else on f32
 //!  ├ attention.rs, kv.rs  causal attention over the paged KV cache
 //!  ├ elementwise.rs, rope.rs
 //!  ├ pool.rs              worker threads that meet for microseconds
-//!  └ level.rs, simd/      instruction sets: detected once, proven by tokens
+//!  └ level.rs, simd.rs     instruction sets: detected once, proven by tokens
 //! ```
 //!
 //! May depend on `tensor` only. Unsafe code is welcome here, and nowhere else: behind tokens that prove the

@@ -40,7 +40,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let started = Instant::now();
             let ids = tokenizer.encode(&text, Special::Recognise)?;
             let s = started.elapsed().as_secs_f64();
-            println!("{name:>18} {:>9} bytes {:>8} tokens {s:>7.2} s, peak {:.0} MB", text.len(), ids.len(), peak_mb());
+            println!(
+                "{name:>18} {:>9} bytes {:>8} tokens {s:>7.2} s, peak {:.0} MB",
+                text.len(),
+                ids.len(),
+                peak_mb()
+            );
         }
     }
     Ok(())

@@ -139,7 +139,8 @@ mod tests {
     fn white_space_is_swallowed_on_the_sides_asked_for() {
         let strip = AddedToken { lstrip: true, rstrip: true, ..token(1, "<m>") };
         let added = AddedTokens::new(vec![strip]).unwrap();
-        let want = [("a".into(), None), (" <m> \n".into(), Some(1)), ("<m> ".into(), Some(1)), ("b".into(), None)];
+        let want =
+            [("a".into(), None), (" <m> \n".into(), Some(1)), ("<m> ".into(), Some(1)), ("b".into(), None)];
         assert_eq!(ids(&added, "a <m> \n<m> b"), want);
     }
 

@@ -36,7 +36,7 @@ impl Codec {
         let (bos, eos) = (spelling(tokenizer.bos()), spelling(tokenizer.eos()));
         let source = template.or(tokenizer.chat_template());
         let template = source.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?;
-        let shield = Shield::new(tokenizer.added());
+        let shield = Shield::new(tokenizer.added())?;
         Ok(Self { tokenizer: Arc::new(tokenizer), template, shield })
     }
 

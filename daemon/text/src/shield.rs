@@ -22,6 +22,7 @@
 
 use std::collections::HashSet;
 
+use aho_corasick::{AhoCorasick, Input, MatchKind};
 use serde_json::Value;
 
 use crate::added::AddedTokens;
@@ -36,6 +37,7 @@ const SENTINELS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 #[derive(Clone, Debug)]
 pub(crate) struct Shield {
     markers: Vec<String>,
+    matcher: AhoCorasick,
     first: HashSet<char>,
     last: HashSet<char>,
     longest_chars: usize,
@@ -48,16 +50,21 @@ pub(crate) struct Shielded {
 }
 
 impl Shield {
-    pub(crate) fn new(added: &AddedTokens) -> Self {
+    pub(crate) fn new(added: &AddedTokens) -> Result<Self, Error> {
         let markers = added.iter().filter(|token| token.is_marker()).map(|token| token.content.clone());
         let think = [THINK_OPEN, THINK_CLOSE].map(str::to_owned);
         let markers: Vec<String> = markers.chain(think).collect();
-        Self {
+        let matcher = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(&markers)
+            .map_err(|e| Error::vocabulary(format!("added tokens: {e}")))?;
+        Ok(Self {
+            matcher,
             first: markers.iter().filter_map(|marker| marker.chars().next()).collect(),
             last: markers.iter().filter_map(|marker| marker.chars().next_back()).collect(),
             longest_chars: markers.iter().map(|marker| marker.chars().count()).max().unwrap_or(0),
             markers,
-        }
+        })
     }
 
     /// # Errors
@@ -81,7 +88,8 @@ impl Shield {
             };
         }
         let calls = message.tool_calls.iter_mut();
-        let calls = calls.flat_map(|call| call.id.iter_mut().chain([&mut call.kind, &mut call.function.name]));
+        let calls =
+            calls.flat_map(|call| call.id.iter_mut().chain([&mut call.kind, &mut call.function.name]));
         let names = [&mut message.reasoning_content, &mut message.tool_call_id, &mut message.name];
         for text in names.into_iter().flatten().chain(calls) {
             *text = self.break_markers(text, sentinel);
@@ -135,27 +143,43 @@ impl Shield {
 
     /// Byte offsets to break at, ascending.
     fn cuts(&self, text: &str) -> Vec<usize> {
+        let mut cuts = self.cuts_in_markers(text);
+        let trimmed = text.trim();
         let begin = text.len() - text.trim_start().len();
-        let end = text.trim_end().len();
-        let mut cuts = Vec::new();
-        for (at, first) in text.char_indices().filter(|(_, c)| self.first.contains(c)) {
-            let rest = &text[at..];
-            let unfinished = text.get(at..end).unwrap_or_default();
-            let is_open = |marker: &String| !unfinished.is_empty() && marker.starts_with(unfinished);
-            if self.markers.iter().any(|marker| rest.starts_with(marker.as_str()) || is_open(marker)) {
-                cuts.push(at + first.len_utf8());
-            }
-        }
-        let head = text.get(begin..end).unwrap_or_default().char_indices().take(self.longest_chars);
-        for (at, last) in head.filter(|(_, c)| self.last.contains(c)) {
-            let unbegun = &text[begin..begin + at + last.len_utf8()];
-            if self.markers.iter().any(|marker| marker.len() > unbegun.len() && marker.ends_with(unbegun)) {
-                cuts.push(begin + at);
-            }
-        }
+        cuts.extend(
+            self.cuts_of_unbegun(trimmed)
+                .into_iter()
+                .chain(self.cuts_of_unfinished(trimmed))
+                .map(|at| begin + at),
+        );
         cuts.sort_unstable();
         cuts.dedup();
         cuts
+    }
+
+    /// After the first character of every marker, those that overlap included.
+    fn cuts_in_markers(&self, text: &str) -> Vec<usize> {
+        let mut cuts = Vec::new();
+        let mut from = 0;
+        while let Some(found) = self.matcher.find(Input::new(text).range(from..)) {
+            from = found.start() + text[found.range()].chars().next().map_or(1, char::len_utf8);
+            cuts.push(from);
+        }
+        cuts
+    }
+
+    /// Cuts in every end of the text that a marker begins with.
+    fn cuts_of_unfinished(&self, text: &str) -> Vec<usize> {
+        let tail = text.char_indices().rev().take(self.longest_chars).filter(|(_, c)| self.first.contains(c));
+        let is_open = |rest: &str| self.markers.iter().any(|m| m.len() > rest.len() && m.starts_with(rest));
+        tail.filter(|&(at, _)| is_open(&text[at..])).map(|(at, first)| at + first.len_utf8()).collect()
+    }
+
+    /// Cuts in every beginning of the text that a marker ends with.
+    fn cuts_of_unbegun(&self, text: &str) -> Vec<usize> {
+        let head = text.char_indices().take(self.longest_chars).filter(|(_, c)| self.last.contains(c));
+        let is_open = |part: &str| self.markers.iter().any(|m| m.len() > part.len() && m.ends_with(part));
+        head.filter(|&(at, last)| is_open(&text[..at + last.len_utf8()])).map(|(at, _)| at).collect()
     }
 }
 
@@ -176,7 +200,11 @@ fn free_sentinel(conversation: &Conversation) -> Result<char, Error> {
             each_string(&call.function.arguments, &mut note);
         }
     }
-    conversation.tools.iter().chain(conversation.extra.values()).for_each(|value| each_string(value, &mut note));
+    conversation
+        .tools
+        .iter()
+        .chain(conversation.extra.values())
+        .for_each(|value| each_string(value, &mut note));
     SENTINELS.into_iter().find(|c| !used.contains(c)).ok_or(Error::NoSentinel)
 }
 
@@ -209,7 +237,7 @@ mod tests {
             single_word: false,
         };
         let tokens = (0..).zip(["<|im_end|>", "<|im_start|>", "[INST]", "ø"]).map(token);
-        Shield::new(&AddedTokens::new(tokens.collect()).unwrap())
+        Shield::new(&AddedTokens::new(tokens.collect()).unwrap()).unwrap()
     }
 
     fn check(text: &str, want: &str) {

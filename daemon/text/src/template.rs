@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::{Conversation, Error, MAX_ENCODE_BYTES, Message};
 
 /// Longest template source; the longest published one is below 20 kB.
-pub const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+pub const MAX_TEMPLATE_BYTES: usize = 128 << 10;
 
 /// Work a render may do whatever the conversation: about as many instructions, or 64 bytes of text each.
 const FUEL_BASE: u64 = 1_000_000;
@@ -21,8 +21,8 @@ const FUEL_BASE: u64 = 1_000_000;
 const FUEL_PER_BYTE: u64 = 1;
 /// Nested includes, macros and calls.
 const RECURSION_MAX: usize = 64;
-/// Stack of the thread that renders. A template can nest values as deep as its fuel lets it, about 5 for each level, and
-/// dropping them takes about 100 bytes of stack a level. Only pages that are touched cost memory.
+/// Stack of the thread that compiles and renders: a hostile template can nest an expression as deep as it is long, and
+/// values as deep as its fuel lets it, about 5 for each level. Only pages that are touched cost memory.
 const STACK_BYTES: usize = 256 << 20;
 
 const NAME: &str = "chat_template";
@@ -50,7 +50,8 @@ struct Variables<'a> {
 }
 
 /// Names in [`Variables`] that `extra` cannot replace.
-const RESERVED: [&str; 6] = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+const RESERVED: [&str; 6] =
+    ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
 
 impl ChatTemplate {
     /// Compiles a template. `bos` and `eos` are the spellings it writes for `bos_token` and `eos_token`.
@@ -61,10 +62,11 @@ impl ChatTemplate {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(Error::TemplateTooLong { bytes: source.len(), max_bytes: MAX_TEMPLATE_BYTES });
         }
-        let mut environment = environment();
-        environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|e| Error::TemplateSyntax { detail: describe(&e) })?;
+        let environment = on_large_stack(|| {
+            let mut environment = environment();
+            let added = environment.add_template_owned(NAME, source.to_owned());
+            added.map(|()| environment).map_err(|e| Error::TemplateSyntax { detail: describe(&e) })
+        })?;
         Ok(Self { environment, bos_token: bos.to_owned(), eos_token: eos.to_owned() })
     }
 
@@ -79,13 +81,7 @@ impl ChatTemplate {
             return Err(Error::TextTooLong { bytes, max_bytes: MAX_ENCODE_BYTES });
         }
         let fuel = FUEL_BASE + FUEL_PER_BYTE * bytes as u64;
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
-            let rendering = thread
-                .spawn_scoped(scope, || self.render_here(conversation, fuel))
-                .map_err(|e| Error::TemplateFailed { detail: format!("starting a thread: {e}") })?;
-            rendering.join().unwrap_or_else(|_| Err(Error::TemplateFailed { detail: "the engine panicked".into() }))
-        })
+        on_large_stack(|| self.render_here(conversation, fuel))
     }
 
     fn render_here(&self, conversation: &Conversation, fuel: u64) -> Result<String, Error> {
@@ -121,6 +117,17 @@ fn environment() -> Environment<'static> {
     environment.add_function("raise_exception", python::raise_exception);
     environment.add_function("strftime_now", strftime::strftime_now);
     environment
+}
+
+/// Runs the template engine where deep recursion, when values are dropped among others, does not end the process.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    let failed = |detail: String| Error::TemplateFailed { detail };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
+        let working =
+            thread.spawn_scoped(scope, work).map_err(|e| failed(format!("starting a thread: {e}")))?;
+        working.join().unwrap_or_else(|_| Err(failed("the engine panicked".to_owned())))
+    })
 }
 
 fn render_error(error: &minijinja::Error, fuel: u64) -> Error {
@@ -172,8 +179,14 @@ mod tests {
 
     #[test]
     fn loop_controls_and_namespaces_work() {
-        check("{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.role }}{% endfor %}", "user");
-        check("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "2");
+        check(
+            "{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
+            "user",
+        );
+        check(
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "2",
+        );
     }
 
     #[test]
@@ -196,7 +209,10 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_templates_words() {
         let error = render("{{ raise_exception('roles must alternate') }}").unwrap_err();
-        assert!(matches!(&error, Error::TemplateRefused { reason } if reason == "roles must alternate"), "{error}");
+        assert!(
+            matches!(&error, Error::TemplateRefused { reason } if reason == "roles must alternate"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -213,7 +229,8 @@ mod tests {
 
     #[test]
     fn endless_work_and_growing_text_run_out_of_fuel() {
-        let loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a * b %}{% endfor %}{% endfor %}";
+        let loops =
+            "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a * b %}{% endfor %}{% endfor %}";
         let grows = "{% set ns = namespace(s='xxxxxxxx') %}{% for a in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}";
         for source in [loops, grows, "{{ 'x' * 999999999999 }}"] {
             let error = render(source).unwrap_err();
@@ -229,8 +246,9 @@ mod tests {
         let nest_on = format!("{start}{{% for b in range(9999) %}}{nest}{{% endfor %}}");
         assert!(matches!(render(&nest_on), Err(Error::TemplateFuel { .. })));
         assert!(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").is_err());
-        for open in ["[", "(", "{% if 1 %}", "not ", "-"] {
-            assert!(render(&format!("{{{{ {} }}}}", open.repeat(100_000))).is_err(), "{open}");
+        for open in ["[", "(", "not ", "-", "a.", "a|a(", "1 if "] {
+            let deep = open.repeat(MAX_TEMPLATE_BYTES / open.len() - 10);
+            assert!(render(&format!("{{{{ {deep} }}}}")).is_err(), "{open}");
         }
     }
 

@@ -192,7 +192,12 @@ mod tests {
 
     #[test]
     fn a_model_that_never_thinks_is_all_answer() {
-        check(false, "  Use <think> like so: <think>x</think>", "", "  Use <think> like so: <think>x</think>");
+        check(
+            false,
+            "  Use <think> like so: <think>x</think>",
+            "",
+            "  Use <think> like so: <think>x</think>",
+        );
         check(false, "<thin", "", "<thin");
         check(false, "\n \n", "", "\n \n");
     }

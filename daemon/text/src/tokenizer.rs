@@ -7,12 +7,13 @@ mod pieces;
 mod pre;
 mod spm;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use tokenizers::models::bpe::BPE;
-use tokenizers::normalizer::Range;
 use tokenizers::{
-    Model, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Token,
+    Model, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    PreTokenizerWrapper,
 };
 
 pub use self::gguf::GgufVocab;
@@ -22,7 +23,7 @@ use crate::added::{AddedTokens, Span};
 
 /// Longest text [`Tokenizer::encode`] takes: more than any listed model's context holds of ordinary text.
 ///
-/// Set by the example `encode_cost`: time grows with the length alone, but each byte takes 100 to 200 bytes of memory
+/// Set by the example `encode_cost`: time grows with the length alone, but each byte takes 100 to 330 bytes of memory
 /// while it is being tokenized.
 pub const MAX_ENCODE_BYTES: usize = 2 << 20;
 
@@ -116,19 +117,16 @@ impl Tokenizer {
         self.encode_spans(text, self.added.split(text, true), Some(sentinel))
     }
 
+    /// Each stretch of text is tokenized by itself: no merge crosses an added token.
     fn encode_spans(&self, text: &str, spans: Vec<Span>, drop: Option<char>) -> Result<Vec<u32>, Error> {
-        let mut work = PreTokenizedString::from(text);
-        work.split(|_, whole| {
-            let cut = spans.iter().map(|span| {
-                let piece = whole.slice(Range::Original(span.range.clone())).ok_or("span outside the text")?;
-                Ok((piece, span.id.map(|id| vec![Token::new(id, String::new(), (0, 0))])))
-            });
-            cut.collect::<tokenizers::Result<Vec<_>>>()
-        })
-        .and_then(|()| self.steps.run(&mut work, drop))
-        .map_err(Error::encode)?;
-        let pieces = work.get_splits(OffsetReferential::Normalized, OffsetType::None);
-        Ok(pieces.iter().flat_map(|(_, _, tokens)| tokens.iter().flatten()).map(|token| token.id).collect())
+        let mut ids = Vec::new();
+        for span in spans {
+            match span.id {
+                Some(id) => ids.push(id),
+                None => self.steps.run(&text[span.range], drop, &mut ids).map_err(Error::encode)?,
+            }
+        }
+        Ok(ids)
     }
 
     /// Text of a sequence of ids; `skip_special` leaves special tokens out. Bytes that are not UTF-8 become U+FFFD and
@@ -210,25 +208,27 @@ impl Tokenizer {
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let n_vocab = self.n_vocab();
-        f.debug_struct("Tokenizer").field("n_vocab", &n_vocab).field("named", &self.named).finish_non_exhaustive()
+        f.debug_struct("Tokenizer")
+            .field("n_vocab", &n_vocab)
+            .field("named", &self.named)
+            .finish_non_exhaustive()
     }
 }
 
 impl Steps {
-    fn run(&self, work: &mut PreTokenizedString, drop: Option<char>) -> tokenizers::Result<()> {
-        if let Some(sentinel) = drop {
-            work.normalize(|piece| {
-                piece.filter(|c| c != sentinel);
-                Ok(())
-            })?;
-        }
+    fn run(&self, text: &str, drop: Option<char>, ids: &mut Vec<u32>) -> tokenizers::Result<()> {
+        let text = drop.map_or(Cow::Borrowed(text), |sentinel| Cow::Owned(text.replace(sentinel, "")));
+        let mut work = PreTokenizedString::from(&*text);
         if let Some(normalizer) = &self.normalizer {
-            work.normalize(|piece| tokenizers::Normalizer::normalize(normalizer, piece))?;
+            work.normalize(|piece| normalizer.normalize(piece))?;
         }
         if let Some(pre_tokenizer) = &self.pre_tokenizer {
-            pre_tokenizer.pre_tokenize(work)?;
+            pre_tokenizer.pre_tokenize(&mut work)?;
         }
-        work.tokenize(|piece| self.bpe.tokenize(piece.get()))
+        work.tokenize(|piece| self.bpe.tokenize(piece.get()))?;
+        let words = work.get_splits(OffsetReferential::Normalized, OffsetType::None);
+        ids.extend(words.iter().flat_map(|(_, _, tokens)| tokens.iter().flatten()).map(|token| token.id));
+        Ok(())
     }
 }
 

@@ -10,7 +10,8 @@ use text::{ChatTemplate, Codec, Conversation, Error, Message, Role, Special};
 fn check(tokenizer: &str, template: &str, n_chats: usize) {
     let codec = codec(tokenizer, template);
     let all = chats().into_iter();
-    let of_this = all.filter(|chat| (chat.tokenizer.as_str(), chat.template.as_str()) == (tokenizer, template));
+    let of_this =
+        all.filter(|chat| (chat.tokenizer.as_str(), chat.template.as_str()) == (tokenizer, template));
     assert_eq!(of_this.map(|chat| check_chat(&codec, &chat)).count(), n_chats);
     for user in hostile_texts() {
         check_injection(&codec, &user);
@@ -122,7 +123,12 @@ fn smollm2_chats_agree_with_the_reference() {
 fn rendered_text_equals_the_reference() {
     for chat in chats().iter().filter(|chat| chat.error.is_none() && chat.template == "r1") {
         let template = ChatTemplate::new(&support::template("r1"), "<｜begin▁of▁sentence｜>", "").unwrap();
-        assert_eq!(&template.render(&chat.conversation).unwrap(), chat.text.as_ref().unwrap(), "{}", chat.name);
+        assert_eq!(
+            &template.render(&chat.conversation).unwrap(),
+            chat.text.as_ref().unwrap(),
+            "{}",
+            chat.name
+        );
     }
 }
 

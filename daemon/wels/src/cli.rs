@@ -119,8 +119,12 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
 
-    /// Memory for the conversations in flight; by default a quarter of what is free.
-    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse, help = "Memory for the KV cache, e.g. 4GiB")]
+    /// Tokens of an answer at most, thoughts included, where the request doesn't say.
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    pub(crate) answer_tokens: usize,
+
+    /// Memory for the conversations in flight, e.g. 4GiB; by default a quarter of what is free.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) kv_memory: Option<u64>,
 
     /// Let programs on this machine use the OpenAI API without a key.

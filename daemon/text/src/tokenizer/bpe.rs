@@ -19,11 +19,7 @@ pub(super) struct BpeOptions {
 }
 
 /// Checks the parts, then builds the model: the builder itself trusts them and panics on some that are wrong.
-pub(super) fn build(
-    vocab: Vocab,
-    merges: Vec<(String, String)>,
-    options: BpeOptions,
-) -> Result<BPE, Error> {
+pub(super) fn build(vocab: Vocab, merges: Vec<(String, String)>, options: BpeOptions) -> Result<BPE, Error> {
     if let Some((token, id)) = vocab.iter().find(|(_, id)| **id as usize >= MAX_VOCAB) {
         return Err(Error::vocabulary(format!("token {token:?} has id {id}; the limit is {MAX_VOCAB}")));
     }

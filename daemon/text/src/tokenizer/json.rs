@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
 use super::bpe::{self, BpeOptions};
@@ -108,15 +109,14 @@ pub(super) fn read(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Tokenizer,
         return Err(Error::UnsupportedModel { model: kind, supported: "BPE" });
     }
     let json: TokenizerJson = parse("tokenizer.json", tokenizer)?;
-    let config: ConfigJson = config.map_or_else(|| Ok(ConfigJson::default()), |c| parse("tokenizer_config.json", c))?;
+    let config: ConfigJson =
+        config.map_or_else(|| Ok(ConfigJson::default()), |c| parse("tokenizer_config.json", c))?;
     let spelling = spelling_of(json.decoder.as_ref())?;
+    refuse_position_dependent(json.pre_tokenizer.as_ref())?;
     let added: Vec<AddedToken> = json.added_tokens.into_iter().map(AddedToken::from).collect();
     let pieces = pieces(spelling, &json.model.vocab, &added)?;
-    let steps = Steps {
-        normalizer: json.normalizer,
-        pre_tokenizer: json.pre_tokenizer,
-        bpe: json.model.build()?,
-    };
+    let steps =
+        Steps { normalizer: json.normalizer, pre_tokenizer: json.pre_tokenizer, bpe: json.model.build()? };
     let named = Named { add_bos: config.add_bos_token, ..Named::default() };
     let mut tokenizer = Tokenizer::assemble(steps, AddedTokens::new(added)?, pieces, named);
     tokenizer.configure(config);
@@ -152,6 +152,20 @@ fn spelling_of(decoder: Option<&Value>) -> Result<Spelling, Error> {
     } else {
         let model = format!("BPE with decoder {}", steps.join(", "));
         Err(Error::UnsupportedModel { model, supported: "decoders with ByteLevel or ByteFallback" })
+    }
+}
+
+/// Text is tokenized stretch by stretch, so a step that asks whether a stretch begins the text would be misled.
+fn refuse_position_dependent(pre_tokenizer: Option<&PreTokenizerWrapper>) -> Result<(), Error> {
+    match pre_tokenizer {
+        Some(PreTokenizerWrapper::Metaspace(m)) if m.prepend_scheme == PrependScheme::First => {
+            let model = "Metaspace with prepend_scheme \"first\"".to_owned();
+            Err(Error::UnsupportedModel { model, supported: "the model's GGUF file" })
+        }
+        Some(PreTokenizerWrapper::Sequence(steps)) => {
+            steps.as_ref().iter().try_for_each(|step| refuse_position_dependent(Some(step)))
+        }
+        _ => Ok(()),
     }
 }
 

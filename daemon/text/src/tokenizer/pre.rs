@@ -112,7 +112,8 @@ pub(super) fn by_name(name: Option<&str>) -> Result<ByteLevelPre, Error> {
 }
 
 fn supported() -> String {
-    let names: Vec<&str> = FAMILIES.iter().chain([&DEFAULT]).flat_map(|family| family.names).copied().collect();
+    let names: Vec<&str> =
+        FAMILIES.iter().chain([&DEFAULT]).flat_map(|family| family.names).copied().collect();
     names.join(", ")
 }
 
@@ -121,7 +122,8 @@ fn cutter(patterns: &[&str]) -> Result<PreTokenizerWrapper, Error> {
         let pattern = SplitPattern::Regex((*pattern).to_owned());
         Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map(PreTokenizerWrapper::Split)
     };
-    let mut steps = patterns.iter().map(split).collect::<tokenizers::Result<Vec<_>>>().map_err(Error::encode)?;
+    let mut steps =
+        patterns.iter().map(split).collect::<tokenizers::Result<Vec<_>>>().map_err(Error::encode)?;
     steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, false)));
     Ok(PreTokenizerWrapper::Sequence(Sequence::new(steps)))
 }

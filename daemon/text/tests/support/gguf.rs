@@ -97,5 +97,9 @@ fn int(value: Value) -> Option<i64> {
 }
 
 fn list<T>(value: Option<Value>, item: fn(Value) -> Option<T>) -> Vec<T> {
-    if let Some(Value::List(values)) = value { values.into_iter().filter_map(item).collect() } else { Vec::new() }
+    if let Some(Value::List(values)) = value {
+        values.into_iter().filter_map(item).collect()
+    } else {
+        Vec::new()
+    }
 }

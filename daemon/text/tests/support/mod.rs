@@ -113,7 +113,9 @@ pub fn template(name: &str) -> String {
     match name {
         "r1" => config("deepseek-r1"),
         // As published later: the same template, opening the thought for the model.
-        "r1-think" => config("deepseek-r1").replace("{{'<｜Assistant｜>'}}", "{{'<｜Assistant｜><think>\\n'}}"),
+        "r1-think" => {
+            config("deepseek-r1").replace("{{'<｜Assistant｜>'}}", "{{'<｜Assistant｜><think>\\n'}}")
+        }
         "v3" => config("deepseek-v3"),
         "smollm2" => gguf_vocab("smollm2.gguf").chat_template.unwrap(),
         "r1-distill-qwen" => gguf_vocab("r1-distill-qwen-7b.header.gguf").chat_template.unwrap(),

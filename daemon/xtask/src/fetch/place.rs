@@ -18,7 +18,8 @@ pub(super) fn checked(source: impl Read, dir: &Path, file: &File) -> Result<()> 
     let folder = to.parent().expect("a file in the test-data folder has a parent");
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let part = to.with_added_extension("part");
-    let found = copy(source.take(file.bytes), &part).with_context(|| format!("cannot write {}", part.display()))?;
+    let found =
+        copy(source.take(file.bytes), &part).with_context(|| format!("cannot write {}", part.display()))?;
     if found != (file.bytes, file.sha256.to_owned()) {
         fs::remove_file(&part).context("cannot remove what was fetched")?;
         let (bytes, sha256) = found;

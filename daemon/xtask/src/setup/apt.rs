@@ -14,9 +14,12 @@ pub(super) fn missing(workspace: &Workspace, need: Need) -> Vec<&'static str> {
     let found = match need {
         Need::Compiler => vec![without("cc", "build-essential"), without("c++", "build-essential")],
         Need::Python if workspace.venv().join("bin/python").is_file() => vec![],
-        Need::Python => vec![without("python3", "python3"), cannot_make_environments(workspace).then_some("python3-venv")],
+        Need::Python => {
+            vec![without("python3", "python3"), cannot_make_environments(workspace).then_some("python3-venv")]
+        }
         Need::Browser => vec![without("chromium", "chromium")],
-        Need::Node | Need::PagePackages | Need::Typos | Need::CargoDeny => vec![],
+        Need::Clang => vec![without("clang", "clang")],
+        Need::Node | Need::PagePackages | Need::Typos | Need::CargoDeny | Need::Numpy => vec![],
     };
     found.into_iter().flatten().collect()
 }

@@ -42,7 +42,8 @@ pub(super) fn page_packages(workspace: &Workspace) -> Result<()> {
         return Ok(());
     }
     console::note("npm: installing the page's packages");
-    let npm = Tool::new(workspace, "npm").dir(&page).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+    let npm =
+        Tool::new(workspace, "npm").dir(&page).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
     npm.remedy("check that npm can reach its registry").output()?;
     Ok(())
 }

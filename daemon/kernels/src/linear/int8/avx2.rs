@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::PREFETCH_BYTES;
 use super::super::activations::{STEP, Token};
 use super::format::{
     Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, scale_and_min, scale_twice, scales_of_6_bits,
@@ -225,6 +226,9 @@ impl<const T: usize> Sums<T> {
     unsafe fn step<F: Format256>(&mut self, w: *const u8, x: &[Token; T], at: usize, n_blocks: usize) {
         // SAFETY: the caller's promise, as in `row`.
         unsafe {
+            for line in (0..F::STEP_BYTES).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(PREFETCH_BYTES + line).cast());
+            }
             let scales = F::scales(w, n_blocks * 32 / F::VALUES);
             let mut scaled = [[0.0_f32; 16]; T];
             for t in 0..T {

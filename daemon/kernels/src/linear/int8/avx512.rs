@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::PREFETCH_BYTES;
 use super::super::activations::{STEP, Token};
 use super::format::{
     Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, scale_and_min, scale_twice, scales_of_6_bits,
@@ -212,9 +213,6 @@ pub(super) unsafe fn row<F: Format512, const T: usize>(w: *const u8, n: usize, x
         products
     }
 }
-
-/// Bytes ahead of their use that weights are asked for: past the next page, where the hardware's prefetchers stop.
-const PREFETCH_BYTES: usize = 4096;
 
 /// Running sums of a row's products with `T` tokens.
 struct Sums<const T: usize> {

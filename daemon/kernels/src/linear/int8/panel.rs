@@ -19,7 +19,7 @@ use super::avx512::Format512;
 use crate::simd::transpose_512 as transpose;
 
 /// Rows of a panel: two vectors of lanes.
-pub(super) const PANEL_ROWS: usize = 32;
+pub(crate) const PANEL_ROWS: usize = 32;
 /// Tokens of the inner loop: 2 x 6 integer and as many float accumulators fill the registers.
 const TOKENS: usize = 6;
 
@@ -69,15 +69,16 @@ impl Panel {
                 unsafe { self.unpack_step::<F>(half, step, rows, STEP, ahead) };
             }
             let (step, rest) = (n / STEP, n % STEP);
-            if rest > 0 {
+            let tails = rows.map(|row| row.wrapping_add(step * F::STEP_BYTES));
+            if rest % 64 == 0 && rest > 0 {
+                // SAFETY: the rest of these rows, in whole chunks.
+                unsafe { self.unpack_step::<F>(half, step, tails, rest, ahead) };
+            } else if rest > 0 {
                 // A last odd block is copied to where a whole chunk may be read.
                 let mut copies = [[0_u8; 8 * 34]; 16];
-                for (copy, row) in copies.iter_mut().zip(rows) {
+                for (copy, tail) in copies.iter_mut().zip(tails) {
                     // SAFETY: the rest of the row; at most 7 blocks of at most 34 bytes.
-                    unsafe {
-                        let tail = row.add(step * F::STEP_BYTES);
-                        copy.as_mut_ptr().copy_from_nonoverlapping(tail, rest / F::VALUES * F::BYTES);
-                    }
+                    unsafe { copy.as_mut_ptr().copy_from_nonoverlapping(tail, rest / F::VALUES * F::BYTES) };
                 }
                 let tails = std::array::from_fn(|r| copies[r].as_ptr());
                 // SAFETY: copies of the blocks, with zeros behind.
@@ -86,6 +87,7 @@ impl Panel {
         }
     }
 
+    /// Unpacks `n` values of 16 rows: those of step `step`.
     #[inline(always)]
     unsafe fn unpack_step<F: Format512>(
         &mut self,
@@ -95,8 +97,6 @@ impl Panel {
         n: usize,
         ahead: usize,
     ) {
-        let scales: &mut [f32] = bytemuck::cast_slice_mut(&mut self.scales);
-        let offsets: &mut [f32] = bytemuck::cast_slice_mut(&mut self.offsets);
         for row in rows {
             // The row below by half a panel, which is unpacked next.
             for line in (0..F::STEP_BYTES).step_by(64) {
@@ -104,25 +104,9 @@ impl Panel {
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(ahead + line).cast()) };
             }
         }
-        let (groups_a_step, n_chunks) =
-            if F::GROUPS_OF_16 { (16, n.div_ceil(64)) } else { (8, n.div_ceil(64)) };
-        let n_groups = n_chunks * 64 * groups_a_step / STEP;
-        let first = (step * groups_a_step) * PANEL_ROWS + 16 * half;
-        for (r, row) in rows.into_iter().enumerate() {
-            let mut lanes = [0.0_f32; 16];
-            // SAFETY: the caller's promise; `lanes` holds a vector.
-            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), F::scales(row, n / F::VALUES)) };
-            for group in 0..n_groups {
-                let at = first + group * PANEL_ROWS + r;
-                let (scale, offset) = if F::GROUPS_OF_16 {
-                    (lanes[group], lanes[group])
-                } else {
-                    (lanes[2 * group], lanes[2 * group + 1])
-                };
-                scales[at] = scale;
-                offsets[at] = F::OFFSET * offset;
-            }
-        }
+        let n_chunks = n.div_ceil(64);
+        // SAFETY: the caller's promise.
+        unsafe { self.unpack_scales::<F>(half, step, rows, n / F::VALUES, n_chunks) };
         for chunk in 0..n_chunks {
             let first = ((step * STEP + 64 * chunk) / 4) * 2 + half;
             let to = &mut self.codes[first..first + 31];
@@ -136,6 +120,40 @@ impl Panel {
                 for k in 0..16 {
                     _mm512_store_si512(to.as_mut_ptr().add(2 * k).cast(), columns[k]);
                 }
+            }
+        }
+    }
+
+    /// Scales and offsets of a step: transposed like the codes, a lane a row.
+    #[inline(always)]
+    unsafe fn unpack_scales<F: Format512>(
+        &mut self,
+        half: usize,
+        step: usize,
+        rows: [*const u8; 16],
+        n_blocks: usize,
+        n_chunks: usize,
+    ) {
+        let n_groups = n_chunks * 64 / self.group();
+        let first = 2 * step * STEP / self.group() + half;
+        let scales = &mut self.scales[first..first + 2 * n_groups - 1];
+        let offsets = &mut self.offsets[first..first + 2 * n_groups - 1];
+        // SAFETY: the caller's promise; a vector at every other line, 2 n_groups - 2 the last.
+        unsafe {
+            let mut lanes = [_mm512_setzero_si512(); 16];
+            for r in 0..16 {
+                lanes[r] = _mm512_castps_si512(F::scales(rows[r], n_blocks));
+            }
+            let columns = transpose(lanes);
+            for group in 0..n_groups {
+                let (scale, offset) = if F::GROUPS_OF_16 {
+                    (columns[group], columns[group])
+                } else {
+                    (columns[2 * group], columns[2 * group + 1])
+                };
+                let offset = _mm512_mul_ps(_mm512_castsi512_ps(offset), _mm512_set1_ps(F::OFFSET));
+                _mm512_store_si512(scales.as_mut_ptr().add(2 * group).cast(), scale);
+                _mm512_store_ps(offsets.as_mut_ptr().add(2 * group).cast(), offset);
             }
         }
     }

@@ -12,8 +12,7 @@ use tensor::DType;
 use self::avx2::Format256;
 use self::avx512::Format512;
 use self::format::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-use self::panel::PANEL_ROWS;
-pub(crate) use self::panel::Panel;
+pub(crate) use self::panel::{PANEL_ROWS, Panel};
 use super::Job;
 use super::activations::{Activations, Token};
 use crate::level::Isa;
@@ -39,8 +38,8 @@ pub(crate) fn supports(isa: Isa, dtype: DType) -> bool {
     !matches!(isa, Isa::Scalar(_)) && matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q4K | Q5K | Q6K)
 }
 
-/// Rows a tile should have, and a multiple of which it must have: panels are whole, and as many as fit the cache.
-pub(crate) fn rows_a_tile(isa: Isa, cols: usize, n_tokens: usize) -> Option<usize> {
+/// Rows of as many panels as fit the cache, where panels are used: tiles are best made of whole ones.
+pub(crate) fn panel_rows(isa: Isa, cols: usize, n_tokens: usize) -> Option<usize> {
     let panels = matches!(isa, Isa::Avx512(_)) && n_tokens >= PANEL_TOKENS;
     panels.then(|| (PANELS_BYTES / Panel::bytes(cols)).max(1) * PANEL_ROWS)
 }
@@ -129,7 +128,7 @@ fn run_avx512<F: Format512>(_: Avx512Vnni, tile: Int8Tile<'_>) {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn panels<F: Format512>(tile: Int8Tile<'_>) {
         let Int8Tile { job, rows, x, n_tokens, panels } = tile;
-        let panel_rows = |panel: usize| {
+        let rows_of = |panel: usize| {
             let start = rows.start + panel * PANEL_ROWS;
             start..rows.end.min(start + PANEL_ROWS)
         };
@@ -139,13 +138,13 @@ fn run_avx512<F: Format512>(_: Avx512Vnni, tile: Int8Tile<'_>) {
         }
         for (i, panel) in panels[..n_panels].iter_mut().enumerate() {
             // SAFETY: the instructions are enabled, and `F` is the matrix's format.
-            unsafe { panel.unpack::<F>(job, panel_rows(i)) };
+            unsafe { panel.unpack::<F>(job, rows_of(i)) };
         }
         for start in (0..n_tokens).step_by(TOKENS_A_SWEEP) {
             let tokens = start..n_tokens.min(start + TOKENS_A_SWEEP);
             for (i, panel) in panels[..n_panels].iter().enumerate() {
                 // SAFETY: the instructions are enabled; these rows were just unpacked, and are this tile's.
-                unsafe { panel.times(job, panel_rows(i), x, tokens.clone()) };
+                unsafe { panel.times(job, rows_of(i), x, tokens.clone()) };
             }
         }
     }

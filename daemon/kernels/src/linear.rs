@@ -10,8 +10,15 @@ use tensor::Matrix;
 
 pub(crate) use activations::{Activations, quantise};
 pub(crate) use float::FloatTile;
-pub(crate) use int8::{Int8Tile, Panel, rows_a_tile as int8_rows_a_tile, supports as int8_supports};
+pub(crate) use int8::{Int8Tile, Panel, supports as int8_supports};
 
+use crate::level::Isa;
+
+/// Bytes of weights a tile aims at: 2 us of one core's memory bandwidth.
+const TILE_BYTES: usize = 16 << 10;
+/// Bytes ahead of their use that weights are asked for: past the next page, where the hardware's prefetchers stop.
+/// 0, 1, 2, 4 and 8 KiB gave 79, 96, 105, 108 and 100 tok/s on one core (`examples/kernels.rs`, decode at 16).
+const PREFETCH_BYTES: usize = 4096;
 /// One matrix to multiply with, and where the product goes.
 #[derive(Debug)]
 pub struct Linear<'a> {
@@ -36,6 +43,7 @@ pub(crate) struct Scratch {
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     pub(crate) weight: Matrix<'a>,
+    tile_rows: usize,
     row_bytes: usize,
     bias: Option<&'a [f32]>,
     out: *mut f32,
@@ -50,13 +58,17 @@ mod shared {
 }
 
 impl<'a> Job<'a> {
-    /// Checks the shapes against the activations'.
-    pub(crate) fn new(linear: &'a mut Linear<'_>, n_tokens: usize, cols: usize) -> Self {
+    /// Checks the shapes against the activations'. `tile_rows`: rows that a worker takes at a time.
+    pub(crate) fn new(linear: &'a mut Linear<'_>, n_tokens: usize, cols: usize, tile_rows: usize) -> Self {
         let Linear { weight, bias, out } = linear;
         assert_eq!(weight.cols(), cols, "columns of the weights and width of x");
         assert_eq!(out.len(), n_tokens * weight.rows(), "length of out");
         assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "length of the bias");
-        Self { weight: *weight, row_bytes: weight.row_bytes(), bias: *bias, out: out.as_mut_ptr() }
+        Self { weight: *weight, tile_rows, row_bytes: weight.row_bytes(), bias: *bias, out: out.as_mut_ptr() }
+    }
+
+    pub(crate) fn n_tiles(&self) -> usize {
+        self.weight.rows().div_ceil(self.tile_rows)
     }
 
     /// Where row `row` of the weights begins.
@@ -99,40 +111,32 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Rows of all jobs, cut into tiles.
-#[derive(Debug)]
-pub(crate) struct Tiles {
-    /// Rows in a tile and tiles before, a job each.
-    jobs: Vec<(usize, usize)>,
-    n: usize,
+/// A tile of the stage: index of its job, and its rows.
+pub(crate) fn tile(jobs: &[Job<'_>], mut idx: usize) -> (usize, Range<usize>) {
+    for (i, job) in jobs.iter().enumerate() {
+        if idx < job.n_tiles() {
+            let start = idx * job.tile_rows;
+            return (i, start..job.weight.rows().min(start + job.tile_rows));
+        }
+        idx -= job.n_tiles();
+    }
+    panic!("a tile beyond the last job's")
 }
 
-impl Tiles {
-    pub(crate) fn new<'a>(
-        jobs: impl Iterator<Item = Matrix<'a>>,
-        rows_a_tile: impl Fn(&Matrix<'a>) -> usize,
-    ) -> Self {
-        let mut n = 0;
-        let jobs = jobs
-            .map(|weight| {
-                let rows = rows_a_tile(&weight);
-                let first = n;
-                n += weight.rows().div_ceil(rows);
-                (rows, first)
-            })
-            .collect();
-        Self { jobs, n }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.n
-    }
-
-    /// Job and rows of a tile.
-    pub(crate) fn get(&self, tile: usize, jobs: &[Job<'_>]) -> (usize, Range<usize>) {
-        let job = self.jobs.partition_point(|&(_, first)| first <= tile) - 1;
-        let (rows, first) = self.jobs[job];
-        let start = (tile - first) * rows;
-        (job, start..jobs[job].weight.rows().min(start + rows))
+/// Rows of a tile: enough weights to be worth claiming, and several tiles a thread.
+pub(crate) fn tile_rows(
+    isa: Isa,
+    weight: &Matrix<'_>,
+    n_tokens: usize,
+    n_threads: usize,
+    integers: bool,
+) -> usize {
+    let share = weight.rows().div_ceil(4 * n_threads);
+    match int8::panel_rows(isa, weight.cols(), n_tokens).filter(|_| integers) {
+        Some(cached) => cached.min(share.next_multiple_of(int8::PANEL_ROWS)),
+        None => {
+            let by_bytes = TILE_BYTES / weight.row_bytes().max(1);
+            by_bytes.max(share / 4).next_multiple_of(4)
+        }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Largest lane.
     fn largest(self, a: Self::F) -> f32;
 
+    /// Asks for the cache line at any address.
+    fn prefetch(self, p: *const u8);
     /// Reads `LANES` floats.
     ///
     /// # Safety
