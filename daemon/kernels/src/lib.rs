@@ -9,7 +9,7 @@
 //!  ├ attention.rs, kv.rs  causal attention over the paged KV cache
 //!  ├ elementwise.rs, rope.rs
 //!  ├ pool.rs              worker threads that meet for microseconds
-//!  └ level.rs, simd.rs     instruction sets: detected once, proven by tokens
+//!  └ level.rs, simd.rs    instruction sets: detected once, proven by tokens
 //! ```
 //!
 //! May depend on `tensor` only. Unsafe code is welcome here, and nowhere else: behind tokens that prove the

@@ -114,6 +114,7 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(python::print);
     environment.add_filter("tojson", json::tojson);
+    environment.add_test("iterable", python::is_iterable);
     environment.add_function("raise_exception", python::raise_exception);
     environment.add_function("strftime_now", strftime::strftime_now);
     environment
@@ -204,6 +205,7 @@ mod tests {
     #[test]
     fn absent_tools_are_none_and_absent_fields_are_not_in_a_message() {
         check("{{ tools is none }} {{ 'tool_calls' in messages[1] }} {{ bos_token }}", "True False <s>");
+        check("{{ tools is iterable }} {{ messages is iterable }} {{ 'a' is iterable }}", "False True True");
     }
 
     #[test]

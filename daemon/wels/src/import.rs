@@ -15,6 +15,9 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode> {
         bail!("{}: no such file or folder; give a GGUF file or a Hugging Face folder", args.source.display());
     }
     let dest = args.dest.clone().unwrap_or_else(|| default_dest(&args.source));
+    if dest.exists() && !args.replace {
+        bail!("{} is there already; choose another name, or replace it with --replace", dest.display());
+    }
     let bar = progress::bytes(0);
     let mut show = |p: Progress<'_>| {
         bar.set_length(p.bytes_total);

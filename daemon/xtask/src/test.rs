@@ -2,15 +2,13 @@
 
 mod counts;
 
-use std::fs;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use crate::process::Tool;
-use crate::setup::{self, Need};
 use crate::workspace::Workspace;
-use crate::{console, fetch, fuzz, page, tidy};
+use crate::{console, fetch, fuzz, page, setup, tidy};
 use counts::Counts;
 
 #[derive(Debug, clap::Args)]
@@ -23,12 +21,12 @@ pub(crate) struct Args {
     keep_going: bool,
 }
 
-/// One thing that is checked; `run` returns how many tests it ran, if it is made of tests.
+/// One thing that is checked; where it is made of tests, `run` counts them.
 struct Check {
     name: &'static str,
     about: &'static str,
     fast: bool,
-    run: fn(&Workspace) -> Result<Counts>,
+    run: fn(&Workspace, &mut Counts) -> Result<()>,
 }
 
 /// In the order that fails early. What a check needs comes before it: the daemon carries the page.
@@ -67,7 +65,8 @@ const CHECKS: &[Check] = &[
 struct Outcome {
     name: &'static str,
     seconds: f64,
-    result: Result<Counts>,
+    counts: Counts,
+    is_ok: bool,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -75,13 +74,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     for check in CHECKS.iter().filter(|check| check.fast || !args.fast) {
         console::heading(format_args!("{}: {}", check.name, check.about));
         let start = Instant::now();
-        let result = (check.run)(workspace);
-        if let Err(error) = &result {
-            console::error(error);
+        let mut counts = Counts::default();
+        let result = (check.run)(workspace, &mut counts);
+        let seconds = start.elapsed().as_secs_f64();
+        let is_ok = result.is_ok();
+        outcomes.push(Outcome { name: check.name, seconds, counts, is_ok });
+        match result {
+            Ok(()) => console::note(format_args!("done in {seconds:.1} s")),
+            Err(error) => console::error(&error),
         }
-        let failed = result.is_err();
-        outcomes.push(Outcome { name: check.name, seconds: start.elapsed().as_secs_f64(), result });
-        if failed && !args.keep_going {
+        if !is_ok && !args.keep_going {
             break;
         }
     }
@@ -92,108 +94,89 @@ fn report(outcomes: &[Outcome]) -> Result<()> {
     console::line("");
     console::line(&console::bold(format_args!("{:<12} {:>8}  result", "check", "seconds")));
     let mut total = Counts::default();
-    for Outcome { name, seconds, result } in outcomes {
-        let words = match result {
-            Ok(counts) => counts.to_string(),
-            Err(_) => "FAILED".to_owned(),
-        };
-        console::line(&format!("{name:<12} {seconds:>8.1}  {words}"));
-        total += result.as_ref().copied().unwrap_or_default();
+    for Outcome { name, seconds, counts, is_ok } in outcomes {
+        let result = if *is_ok { "ok" } else { "FAILED" };
+        let tests = if counts.is_empty() { String::new() } else { format!(": {counts}") };
+        console::line(&format!("{name:<12} {seconds:>8.1}  {result}{tests}"));
+        total += *counts;
     }
     let seconds: f64 = outcomes.iter().map(|outcome| outcome.seconds).sum();
     console::line(&format!("{:<12} {seconds:>8.1}", "together"));
+    console::line(&format!("\n{total}"));
     let failed: Vec<_> =
-        outcomes.iter().filter(|outcome| outcome.result.is_err()).map(|outcome| outcome.name).collect();
+        outcomes.iter().filter(|outcome| !outcome.is_ok).map(|outcome| outcome.name).collect();
     if !failed.is_empty() {
-        bail!("failed: {}; what went wrong is printed above, below the check's heading", failed.join(", "));
+        bail!("failed: {}; what went wrong is printed below each one's heading", failed.join(", "));
     }
-    console::line(&format!("{} passed, {} failed", total.passed, total.failed));
     Ok(())
 }
 
-fn tools(workspace: &Workspace) -> Result<Counts> {
-    setup::tools(workspace, &[setup::TO_RUN, setup::TO_TEST].concat())?;
-    Ok(Counts::default())
+fn tools(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    setup::tools(workspace, &[setup::TO_RUN, setup::TO_TEST].concat())
 }
 
-fn format(workspace: &Workspace) -> Result<Counts> {
-    Tool::cargo(workspace).args(["fmt", "--all", "--check"]).remedy("run `cargo fmt --all`").run()?;
-    Ok(Counts::default())
+/// Names the files only: how they would look, `cargo fmt` shows.
+fn format(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    let fmt = Tool::cargo(workspace).args(["fmt", "--all", "--check", "--message-format", "short"]);
+    fmt.remedy("run `cargo fmt --all`").run()
 }
 
-fn tidy(workspace: &Workspace) -> Result<Counts> {
-    tidy::run(workspace)?;
-    Ok(Counts::default())
+fn tidy(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    tidy::run(workspace)
 }
 
-fn spelling(workspace: &Workspace) -> Result<Counts> {
-    Tool::new(workspace, "typos").remedy("correct it, or teach the word to typos.toml").run()?;
-    Ok(Counts::default())
+fn spelling(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    Tool::new(workspace, "typos").remedy("correct it, or teach the word to typos.toml").run()
 }
 
-fn graph(workspace: &Workspace) -> Result<Counts> {
+fn graph(workspace: &Workspace, _: &mut Counts) -> Result<()> {
     console::note(
-        "advisories are not checked here: their database needs the network (`cargo deny check advisories`)",
+        "advisories are left out: their database needs the network (`cargo deny check advisories`)",
     );
     let deny = Tool::cargo(workspace).args(["deny", "--all-features", "check", "--hide-inclusion-graph"]);
     deny.args(["bans", "licenses", "sources"]).remedy("see deny.toml").output()?;
-    Ok(Counts::default())
+    Ok(())
 }
 
-fn page_types(workspace: &Workspace) -> Result<Counts> {
-    page::npm(workspace, "check").run()?;
-    Ok(Counts::default())
+fn page_types(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    page::npm(workspace, "check").run()
 }
 
-fn page_tests(workspace: &Workspace) -> Result<Counts> {
-    let mut counts = Counts::default();
-    page::npm(workspace, "test").watch(|line| counts += counts::of_vitest(line))?;
-    Ok(counts)
+fn page_tests(workspace: &Workspace, counts: &mut Counts) -> Result<()> {
+    page::npm(workspace, "test").watch(|line| *counts += counts::of_vitest(line))
 }
 
-fn page_build(workspace: &Workspace) -> Result<Counts> {
-    page::build(workspace)?;
-    Ok(Counts::default())
+fn page_build(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    page::build(workspace)
 }
 
-fn lints(workspace: &Workspace) -> Result<Counts> {
+fn lints(workspace: &Workspace, _: &mut Counts) -> Result<()> {
     let clippy = Tool::cargo(workspace).args(["clippy", "--quiet", "--workspace", "--all-targets"]);
-    clippy.args(["--", "--deny", "warnings"]).run()?;
-    Ok(Counts::default())
+    clippy.args(["--", "--deny", "warnings"]).run()
 }
 
-fn test_data(workspace: &Workspace) -> Result<Counts> {
-    fetch::for_tests(workspace)?;
-    Ok(Counts::default())
+fn test_data(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    fetch::for_tests(workspace)
 }
 
 /// Cargo's own runner: the tests of a file share one loaded model, which a process a test would load again and again.
-fn tests(workspace: &Workspace) -> Result<Counts> {
-    let mut counts = Counts::default();
+fn tests(workspace: &Workspace, counts: &mut Counts) -> Result<()> {
     let cargo = Tool::cargo(workspace).args(["test", "--quiet", "--workspace", "--no-fail-fast"]);
-    let result = cargo.watch(|line| counts += counts::of_cargo(line));
-    if result.is_err() && counts.failed > 0 {
-        bail!("{counts}");
-    }
-    result.map(|()| counts)
+    cargo.watch(|line| *counts += counts::of_cargo(line))
 }
 
-fn browser(workspace: &Workspace) -> Result<Counts> {
-    setup::tools(workspace, &[Need::Browser])?;
+fn browser(workspace: &Workspace, counts: &mut Counts) -> Result<()> {
     // The profile and the selection of the tests, so that nothing is compiled again.
     Tool::cargo(workspace).args(["build", "--quiet", "--workspace", "--bins"]).run()?;
-    let mut counts = Counts::default();
     let e2e = page::npm(workspace, "e2e").env("WELS_BIN", workspace.target().join("debug/wels"));
-    let e2e = e2e.env("WELS_MODEL", workspace.test_data().join("smollm2.gguf"));
-    e2e.watch(|line| counts += counts::of_browser(line))?;
-    Ok(counts)
+    let e2e = e2e.env("WELS_MODEL", workspace.test_data().join("smollm2.gguf")).env("WELS_LOG", "warn");
+    e2e.watch(|line| *counts += counts::of_browser(line))
 }
 
-fn fuzz_seeds(workspace: &Workspace) -> Result<Counts> {
-    if fs::metadata(workspace.join(fuzz::FOLDER)).is_err() {
-        console::note("there are no fuzz targets");
-        return Ok(Counts::default());
+fn fuzz_seeds(workspace: &Workspace, _: &mut Counts) -> Result<()> {
+    if workspace.join(fuzz::FOLDER).is_dir() {
+        return fuzz::replay(workspace);
     }
-    fuzz::replay(workspace)?;
-    Ok(Counts::default())
+    console::note("there are no fuzz targets");
+    Ok(())
 }

@@ -14,6 +14,11 @@ pub(super) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
     }
 }
 
+/// `value is iterable`: in Python `None` is not, and templates ask that of absent tools.
+pub(super) fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
 /// The template's own reason to refuse a conversation.
 #[derive(Debug)]
 struct Refusal(String);

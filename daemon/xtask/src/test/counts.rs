@@ -9,6 +9,12 @@ pub(super) struct Counts {
     pub(super) failed: usize,
 }
 
+impl Counts {
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
 impl AddAssign for Counts {
     fn add_assign(&mut self, more: Self) {
         self.passed += more.passed;
@@ -18,9 +24,6 @@ impl AddAssign for Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::default() {
-            return write!(out, "ok");
-        }
         write!(out, "{} passed, {} failed", self.passed, self.failed)
     }
 }
