@@ -10,6 +10,7 @@ use tensor::DType;
 use text::{Codec, GgufVocab, Tokenizer};
 use weights::{GgufTokenizer, TokenizerFiles, Weights};
 
+use crate::catalogue;
 use crate::cli::{Compute, Device};
 
 /// Opens a pack, a GGUF file or a Hugging Face folder.
@@ -69,8 +70,12 @@ pub(crate) fn format(weights: &Weights) -> String {
     bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or_else(String::new, |(dtype, _)| dtype.to_string())
 }
 
-/// What a model is called where nobody gave it a name: its own name, else its file's.
+/// What a model is called: by the catalogue if it is known there, else by itself, else by its file.
 pub(crate) fn display_name(weights: &Weights, path: &Path) -> String {
+    let hashes = weights.source().files.iter().filter_map(|file| file.sha256.as_deref());
+    if let Some(name) = catalogue::name_by_sha256(hashes) {
+        return name;
+    }
     let file_name = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     weights.hyper().name.clone().or_else(file_name).unwrap_or_else(|| "model".into())
 }

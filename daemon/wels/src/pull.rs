@@ -1,6 +1,5 @@
 //! `wels pull`: a model of the catalogue from a hub or mirror.
 
-mod catalogue;
 mod transfer;
 
 use std::fs;
@@ -10,9 +9,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::catalogue::{self, Entry, Source};
 use crate::cli::Pull;
 use crate::{progress, size};
-use catalogue::{Entry, Source};
 use transfer::{Fetched, Transfer};
 
 /// Shards an index may name.

@@ -81,6 +81,18 @@ pub(crate) fn find(id: &str) -> Result<Entry> {
     }
 }
 
+/// The name of the entry that one of these hashes belongs to.
+pub(crate) fn name_by_sha256<'a>(mut hashes: impl Iterator<Item = &'a str>) -> Option<String> {
+    let entries = entries().ok()?;
+    let of = |hash: &str| {
+        entries.iter().find(|entry| match &entry.source {
+            Source::Package { sha256, .. } => sha256.eq_ignore_ascii_case(hash),
+            Source::Hub { files, .. } => files.iter().any(|file| file.known_sha256() == Some(hash)),
+        })
+    };
+    hashes.find_map(of).map(|entry| entry.name.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
