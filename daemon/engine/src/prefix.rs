@@ -35,7 +35,12 @@ impl PrefixCache {
     }
 
     /// Takes out the owner's sequence that shares the longest prefix with `prompt`, cut to that prefix.
-    pub(crate) fn take(&mut self, model: &mut dyn Forward, owner: u64, prompt: &[TokenId]) -> Option<(SeqId, usize)> {
+    pub(crate) fn take(
+        &mut self,
+        model: &mut dyn Forward,
+        owner: u64,
+        prompt: &[TokenId],
+    ) -> Option<(SeqId, usize)> {
         // At least one token is left to compute: its logits are the first answer.
         let prompt = &prompt[..prompt.len() - 1];
         let shared = |kept: &Kept| prompt.iter().zip(&kept.tokens).take_while(|(a, b)| a == b).count();

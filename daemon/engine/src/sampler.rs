@@ -52,7 +52,8 @@ impl Sampler {
             seen.dedup();
             for id in seen {
                 let Some(logit) = logits.get_mut(id as usize) else { continue };
-                *logit = if *logit > 0.0 { *logit / s.repetition_penalty } else { *logit * s.repetition_penalty };
+                *logit =
+                    if *logit > 0.0 { *logit / s.repetition_penalty } else { *logit * s.repetition_penalty };
             }
         }
         if s.frequency_penalty != 0.0 || s.presence_penalty != 0.0 {

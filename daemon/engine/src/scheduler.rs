@@ -98,7 +98,9 @@ impl Scheduler {
             match inbox.try_recv() {
                 Ok(submission) => self.enqueue(submission),
                 Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return !(self.running.is_empty() && self.waiting.is_empty()),
+                Err(TryRecvError::Disconnected) => {
+                    return !(self.running.is_empty() && self.waiting.is_empty());
+                }
             }
         }
     }

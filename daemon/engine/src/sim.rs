@@ -29,7 +29,15 @@ impl Scripted {
     pub fn new(limits: Limits, script: Vec<TokenId>) -> Self {
         assert!(!script.is_empty(), "a script has at least one token");
         let sequences = Vec::new();
-        Self { limits, script, step_time: Duration::ZERO, fail_after: None, sequences, reserved: 0, n_steps: 0 }
+        Self {
+            limits,
+            script,
+            step_time: Duration::ZERO,
+            fail_after: None,
+            sequences,
+            reserved: 0,
+            n_steps: 0,
+        }
     }
 
     /// Takes this long for a step.

@@ -201,8 +201,9 @@ fn kept_prefixes_give_way_to_running_sequences() {
     for owner in 0..12 {
         answer(&handle, Request { owner, ..request(40, 20) });
     }
-    let running: Vec<_> =
-        (20..24).map(|owner| handle.submit(Request { owner, ..request(40, 24) }).expect("accepted")).collect();
+    let running: Vec<_> = (20..24)
+        .map(|owner| handle.submit(Request { owner, ..request(40, 24) }).expect("accepted"))
+        .collect();
     for generation in running {
         assert_eq!(drain(generation).0, [1]);
     }

@@ -14,8 +14,8 @@ pub(crate) use int8::{Int8Tile, Panel, supports as int8_supports};
 
 use crate::level::Isa;
 
-/// Bytes of weights a tile aims at: 2 us of one core's memory bandwidth.
-const TILE_BYTES: usize = 16 << 10;
+/// Bytes of weights a tile aims at: half a microsecond of one core's memory bandwidth, and what a worker may be late by.
+const TILE_BYTES: usize = 8 << 10;
 /// Bytes ahead of their use that weights are asked for: past the next page, where the hardware's prefetchers stop.
 /// 0, 1, 2, 4 and 8 KiB gave 79, 96, 105, 108 and 100 tok/s on one core (`examples/kernels.rs`, decode at 16).
 const PREFETCH_BYTES: usize = 4096;
@@ -136,7 +136,7 @@ pub(crate) fn tile_rows(
         Some(cached) => cached.min(share.next_multiple_of(int8::PANEL_ROWS)),
         None => {
             let by_bytes = TILE_BYTES / weight.row_bytes().max(1);
-            by_bytes.max(share / 4).next_multiple_of(4)
+            by_bytes.min(share).next_multiple_of(4)
         }
     }
 }

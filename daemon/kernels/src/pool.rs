@@ -1,8 +1,13 @@
 //! Worker threads that meet for microseconds at a time.
 //!
 //! A step of a model is some hundred short parallel regions. The caller opens a region, works along as worker 0, and
-//! leaves when every worker that came is done. A worker that was not scheduled in time is not waited for: items are
-//! claimed from a shared counter, so the others do its share.
+//! leaves when every worker that came is done. A worker that was not scheduled in time is not waited for: whoever is
+//! done with his own share takes chunks of the others'.
+//!
+//! ```text
+//! items:    | share of worker 0 | share of worker 1 | ...      contiguous: hardware prefetchers follow
+//! cursors:  ^ next unclaimed     ^ next unclaimed
+//! ```
 #![expect(unsafe_code, reason = "shares slices out among threads")]
 
 mod gate;
@@ -24,6 +29,8 @@ use crate::Error;
 pub struct Pool {
     gate: Arc<Gate>,
     threads: Vec<JoinHandle<()>>,
+    /// Of each worker's share of the items, the first that nobody has claimed.
+    cursors: Vec<Line<AtomicUsize>>,
 }
 
 impl Pool {
@@ -36,7 +43,9 @@ impl Pool {
         if !(1..=THREADS_MAX).contains(&n_threads) {
             return Err(Error::Threads { threads: n_threads, max: THREADS_MAX });
         }
-        let mut pool = Self { gate: Arc::new(Gate::new()), threads: Vec::with_capacity(n_threads - 1) };
+        let cursors = (0..n_threads).map(|_| Line(AtomicUsize::new(0))).collect();
+        let mut pool =
+            Self { gate: Arc::new(Gate::new()), threads: Vec::with_capacity(n_threads - 1), cursors };
         for worker in 1..n_threads {
             let gate = Arc::clone(&pool.gate);
             let body = move || {
@@ -61,6 +70,11 @@ impl Pool {
     /// # Panics
     /// Passes on a panic of `work`, after all workers have left.
     pub fn run(&mut self, work: &(dyn Fn(usize) + Sync)) {
+        self.region(work);
+    }
+
+    /// One region; the callers' exclusive borrow keeps them from nesting.
+    fn region(&self, work: &(dyn Fn(usize) + Sync)) {
         if self.threads.is_empty() {
             return work(0);
         }
@@ -74,7 +88,7 @@ impl Pool {
 
     /// Covers `0..n_items` with calls of `work(worker, range)`, each of at most `grain` items, in no order.
     ///
-    /// Ranges are claimed from a shared counter: a worker on a busy core takes fewer.
+    /// Every worker goes through a contiguous share, then helps with the others': one on a busy core does less.
     pub fn for_each_chunk(
         &mut self,
         n_items: usize,
@@ -82,20 +96,24 @@ impl Pool {
         work: impl Fn(usize, Range<usize>) + Sync,
     ) {
         assert!(grain > 0, "chunks of no items never end");
-        if n_items <= grain {
-            if n_items > 0 {
-                work(0, 0..n_items);
-            }
-            return;
+        if n_items <= grain || self.threads.is_empty() {
+            let starts = (0..n_items).step_by(grain);
+            return starts.for_each(|start| work(0, start..n_items.min(start + grain)));
         }
-        let next = Line(AtomicUsize::new(0));
-        self.run(&|worker| {
-            loop {
-                let start = next.0.fetch_add(grain, Ordering::Relaxed);
-                if start >= n_items {
-                    return;
+        let share = n_items.div_ceil(self.n_threads());
+        for (worker, cursor) in self.cursors.iter().enumerate() {
+            cursor.0.store(worker * share, Ordering::Relaxed);
+        }
+        self.region(&|worker| {
+            for owner in (0..self.cursors.len()).map(|i| (worker + i) % self.cursors.len()) {
+                let end = n_items.min((owner + 1) * share);
+                loop {
+                    let start = self.cursors[owner].0.fetch_add(grain, Ordering::Relaxed);
+                    if start >= end {
+                        break;
+                    }
+                    work(worker, start..end.min(start + grain));
                 }
-                work(worker, start..n_items.min(start + grain));
             }
         });
     }

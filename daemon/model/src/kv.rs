@@ -59,7 +59,13 @@ pub struct KvCache {
 
 impl KvCache {
     /// A cache of at least `n_tokens` tokens (whole blocks). Pages are touched only when they are written.
-    pub fn new(precision: Precision, n_layers: usize, n_kv_heads: usize, head_dim: usize, n_tokens: usize) -> Self {
+    pub fn new(
+        precision: Precision,
+        n_layers: usize,
+        n_kv_heads: usize,
+        head_dim: usize,
+        n_tokens: usize,
+    ) -> Self {
         let n_blocks = n_tokens.div_ceil(BLOCK_TOKENS);
         let n = n_blocks * n_kv_heads * BLOCK_TOKENS * head_dim;
         let layers =

@@ -15,9 +15,17 @@ pub(crate) fn inverse_frequencies(rope: &Rope, weights: &Weights) -> Result<(Vec
         Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }) => {
             reference::llama3_scale(&mut freqs, factor, low_freq_factor, high_freq_factor, original_context);
         }
-        Some(RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, mscale, mscale_all_dim }) => {
+        Some(RopeScaling::Yarn {
+            factor,
+            original_context,
+            beta_fast,
+            beta_slow,
+            mscale,
+            mscale_all_dim,
+        }) => {
             let dim = rope.dim;
-            freqs = reference::yarn_frequencies(rope.theta, dim, factor, original_context, beta_fast, beta_slow);
+            freqs =
+                reference::yarn_frequencies(rope.theta, dim, factor, original_context, beta_fast, beta_slow);
             scale = reference::yarn_mscale(factor, mscale) / reference::yarn_mscale(factor, mscale_all_dim);
         }
     }

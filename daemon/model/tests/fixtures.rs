@@ -142,7 +142,10 @@ fn tiny_qwen2_from_gguf_q8_0() {
 
 #[test]
 fn tiny_qwen2_tied_from_gguf_f16() {
-    agrees_with_reference("gguf/tiny-qwen2-tied.f16.gguf", "gguf/tiny-qwen2-tied.f16.expected.safetensors.zst");
+    agrees_with_reference(
+        "gguf/tiny-qwen2-tied.f16.gguf",
+        "gguf/tiny-qwen2-tied.f16.expected.safetensors.zst",
+    );
 }
 
 #[test]
@@ -150,8 +153,10 @@ fn a_batch_of_different_lengths_agrees_with_each_alone() {
     let (_dir, path) = unpack("tiny-llama");
     let mut model = bind(&path, Precision::F32, 512);
     let n_vocab = model.limits().n_vocab;
-    let prompts: Vec<Vec<u32>> =
-        [5usize, 40, 71, 1].iter().map(|&n| (0..n).map(|i| ((i * 31 + n * 7) % n_vocab) as u32).collect()).collect();
+    let prompts: Vec<Vec<u32>> = [5usize, 40, 71, 1]
+        .iter()
+        .map(|&n| (0..n).map(|i| ((i * 31 + n * 7) % n_vocab) as u32).collect())
+        .collect();
     let alone: Vec<Vec<f32>> = prompts
         .iter()
         .map(|prompt| {

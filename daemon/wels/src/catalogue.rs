@@ -102,7 +102,11 @@ mod tests {
         let entries = entries().unwrap();
         assert!(entries.len() >= 9);
         for entry in entries {
-            assert!(Files::get(&format!("{}/model.toml", entry.id)).is_some(), "{}: folder and id differ", entry.id);
+            assert!(
+                Files::get(&format!("{}/model.toml", entry.id)).is_some(),
+                "{}: folder and id differ",
+                entry.id
+            );
             assert!(["llama", "qwen2", "deepseek2"].contains(&entry.architecture.as_str()), "{}", entry.id);
             let hashes = match &entry.source {
                 Source::Package { sha256, .. } => vec![sha256.as_str()],

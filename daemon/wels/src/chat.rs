@@ -78,7 +78,8 @@ impl Session<'_> {
             logprobs: None,
             owner: 0,
         };
-        let mut generation = self.handle.submit(request).context("the conversation has grown too long; type /new")?;
+        let mut generation =
+            self.handle.submit(request).context("the conversation has grown too long; type /new")?;
         let mut decoder = self.codec.stream_decoder();
         let mut splitter = ThinkSplitter::new(prompt.opens_thought);
         let mut printer = Printer::new();

@@ -228,7 +228,12 @@ pub(crate) struct Tokenize {
     #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
     pub(crate) model: PathBuf,
     /// JSON: ["text", ...]; prints [[ids...], ...].
-    #[arg(long = "in", value_name = "FILE.json", conflicts_with = "messages", required_unless_present = "messages")]
+    #[arg(
+        long = "in",
+        value_name = "FILE.json",
+        conflicts_with = "messages",
+        required_unless_present = "messages"
+    )]
     pub(crate) strings: Option<PathBuf>,
     /// Recognise special tokens in the text (by default they are plain text, as in what people type).
     #[arg(long, requires = "strings")]

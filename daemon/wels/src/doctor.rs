@@ -51,7 +51,11 @@ fn processor() -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let found = format!("{}, {cores} cores, {level}", machine::cpu_name());
     if level == kernels::Level::Scalar {
-        return Finding::bad("processor", found, "without AVX2 answers are slow; use a processor from 2015 or later");
+        return Finding::bad(
+            "processor",
+            found,
+            "without AVX2 answers are slow; use a processor from 2015 or later",
+        );
     }
     Finding::good("processor", found)
 }
@@ -83,7 +87,9 @@ fn database(state: &Path) -> Finding {
     }
     match store::check(&path) {
         Ok(()) => Finding::good("database", format!("{}: intact", path.display())),
-        Err(error) => Finding::bad("database", format!("{}: {error}", path.display()), "restore the last backup"),
+        Err(error) => {
+            Finding::bad("database", format!("{}: {error}", path.display()), "restore the last backup")
+        }
     }
 }
 
@@ -110,14 +116,21 @@ fn check_model(path: &Path) -> Vec<Finding> {
 fn template(weights: &weights::Weights) -> Finding {
     match load::codec(weights) {
         Ok(_) => Finding::good("tokenizer", "tokenizer and chat template load"),
-        Err(error) => Finding::bad("tokenizer", format!("{error:#}"), "use a file that brings its tokenizer and template"),
+        Err(error) => Finding::bad(
+            "tokenizer",
+            format!("{error:#}"),
+            "use a file that brings its tokenizer and template",
+        ),
     }
 }
 
 /// Reads every byte of a pack and compares it with the hashes written at import.
 fn bytes(weights: &weights::Weights, path: &Path) -> Finding {
     if !path.join("pack.json").exists() {
-        return Finding::good("bytes", "published files carry no hashes: import the model to have every byte checked");
+        return Finding::good(
+            "bytes",
+            "published files carry no hashes: import the model to have every byte checked",
+        );
     }
     let bar = progress::bytes(weights.bytes());
     bar.set_message("reading");
@@ -126,7 +139,8 @@ fn bytes(weights: &weights::Weights, path: &Path) -> Finding {
     match result {
         Ok(findings) if findings.is_empty() => Finding::good("bytes", "every byte is as it was written"),
         Ok(findings) => {
-            let list: Vec<String> = findings.iter().map(|f| format!("{} {}: {}", f.file, f.item, f.problem)).collect();
+            let list: Vec<String> =
+                findings.iter().map(|f| format!("{} {}: {}", f.file, f.item, f.problem)).collect();
             Finding::bad("bytes", list.join("; "), "import the model again from its source")
         }
         Err(error) => Finding::bad("bytes", error.to_string(), "check the disk, then import the model again"),

@@ -33,11 +33,13 @@ pub(crate) fn run(args: &Eval) -> Result<ExitCode> {
     if longest > context {
         bail!("the longest sequence takes {longest} tokens, the model holds {context}");
     }
-    let options = Options { precision: args.precision.into(), kv_tokens: longest, context, ..Options::default() };
+    let options =
+        Options { precision: args.precision.into(), kv_tokens: longest, context, ..Options::default() };
     let mut model = load::model(&weights, &args.run.compute, options)?;
     let mut out = Writer::new();
     for (name, tokens) in &sequences {
-        let result = evaluate(&mut model, tokens, args.greedy).with_context(|| format!("sequence {name:?}"))?;
+        let result =
+            evaluate(&mut model, tokens, args.greedy).with_context(|| format!("sequence {name:?}"))?;
         report(name, tokens.len(), &result, args.json);
         out = out.f32(&format!("{name}.logits_last"), &[result.logits_last.len()], &result.logits_last);
         out = out.i32(&format!("{name}.argmax"), &[tokens.len()], &signed(&result.argmax));

@@ -44,7 +44,8 @@ fn default_dest(source: &Path) -> PathBuf {
 #[expect(clippy::print_stdout, reason = "a command's result")]
 fn print(args: &Import, dest: &Path, report: &ImportReport) {
     if args.json {
-        let sources: Vec<_> = report.sources.iter().map(|file| json!({ "name": file.name, "sha256": file.sha256 })).collect();
+        let sources: Vec<_> =
+            report.sources.iter().map(|file| json!({ "name": file.name, "sha256": file.sha256 })).collect();
         println!(
             "{}",
             json!({

@@ -16,7 +16,10 @@ use crate::cli::{Compute, Device};
 /// Opens a pack, a GGUF file or a Hugging Face folder.
 pub(crate) fn weights(path: &Path) -> Result<Arc<Weights>> {
     if !path.exists() {
-        bail!("{}: no such file or folder; give a pack, a GGUF file or a Hugging Face folder", path.display());
+        bail!(
+            "{}: no such file or folder; give a pack, a GGUF file or a Hugging Face folder",
+            path.display()
+        );
     }
     let weights = weights::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
     Ok(Arc::new(weights))
@@ -38,7 +41,9 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
 pub(crate) fn tokenizer(weights: &Weights) -> Result<Tokenizer> {
     let files = weights.tokenizer().context("this model brings no tokenizer; use a file that has one")?;
     let tokenizer = match files {
-        TokenizerFiles::Json { tokenizer_json, config } => Tokenizer::from_json(tokenizer_json, config.as_deref()),
+        TokenizerFiles::Json { tokenizer_json, config } => {
+            Tokenizer::from_json(tokenizer_json, config.as_deref())
+        }
         TokenizerFiles::Gguf(gguf) => Tokenizer::from_gguf(vocab(gguf)),
     };
     tokenizer.context("the model's tokenizer cannot be used")
@@ -48,7 +53,8 @@ pub(crate) fn tokenizer(weights: &Weights) -> Result<Tokenizer> {
 pub(crate) fn codec(weights: &Weights) -> Result<Codec> {
     let mut tokenizer = tokenizer(weights)?;
     tokenizer.add_eos_ids(weights.generation().eos_ids.iter().copied());
-    let codec = Codec::new(tokenizer, weights.chat_template()).context("the model's chat template cannot be used")?;
+    let codec =
+        Codec::new(tokenizer, weights.chat_template()).context("the model's chat template cannot be used")?;
     if !codec.has_template() {
         bail!("this model brings no chat template; use an instruction model");
     }
@@ -57,7 +63,8 @@ pub(crate) fn codec(weights: &Weights) -> Result<Codec> {
 
 /// The same data under the name `text` gives it: `weights` and `text` know nothing of each other.
 fn vocab(gguf: &GgufTokenizer) -> GgufVocab {
-    let GgufTokenizer { model, pre, tokens, token_types, merges, scores, bos, eos, eot, eom, .. } = gguf.clone();
+    let GgufTokenizer { model, pre, tokens, token_types, merges, scores, bos, eos, eot, eom, .. } =
+        gguf.clone();
     GgufVocab { model, pre, tokens, token_types, merges, scores, bos, eos, eot, eom, ..GgufVocab::default() }
 }
 
@@ -101,7 +108,8 @@ pub(crate) fn prefill(
     let n_chunks = tokens.len().div_ceil(step_tokens);
     for (idx, chunk) in tokens.chunks(step_tokens).enumerate() {
         let last = idx + 1 == n_chunks;
-        let wanted = if last || logits_of == model::LogitsOf::All { logits_of } else { model::LogitsOf::None };
+        let wanted =
+            if last || logits_of == model::LogitsOf::All { logits_of } else { model::LogitsOf::None };
         model.step(&[model::Chunk { seq, tokens: chunk, logits: wanted }], &mut logits)?;
         rows(idx * step_tokens, &mut logits);
     }

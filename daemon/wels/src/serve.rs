@@ -37,15 +37,21 @@ async fn serve(args: Serve) -> Result<ExitCode> {
     let database = state.join(DATABASE);
     let store = Store::open(&database).with_context(|| format!("cannot open {}", database.display()))?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!("cannot listen on {}; is another program there? choose another address with --listen", args.listen)
+        format!(
+            "cannot listen on {}; is another program there? choose another address with --listen",
+            args.listen
+        )
     })?;
     let slot = ModelSlot::default();
     if let Some(path) = &args.model {
         slot.put(Some(open_model(path, &args)?));
     }
     let code = store.new_claim_code().await?;
-    let config =
-        Config { box_name: args.name.clone(), hosts: args.allow_host.clone(), require_api_key: !args.no_api_key };
+    let config = Config {
+        box_name: args.name.clone(),
+        hosts: args.allow_host.clone(),
+        require_api_key: !args.no_api_key,
+    };
     let app = App::new(store, slot, config).await?;
     announce(&args, listener.local_addr()?.to_string(), code.as_deref());
     api::serve(listener, app, interrupted()).await;
@@ -67,7 +73,8 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let codec = load::codec(&weights)?;
     let hyper = weights.hyper();
     let context = args.context.unwrap_or(CONTEXT_DEFAULT).min(hyper.context);
-    let options = Options { context, kv_tokens: kv_tokens(hyper, context, args.kv_memory)?, ..Options::default() };
+    let options =
+        Options { context, kv_tokens: kv_tokens(hyper, context, args.kv_memory)?, ..Options::default() };
     let model = load::model(&weights, &args.compute, options)?;
     let limits = model.limits();
     info!(path = %path.display(), context = limits.context, kv_tokens = limits.kv_tokens, "model loaded");

@@ -17,8 +17,8 @@ pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
         return prompt(&load::codec(&weights)?, path, args);
     }
     let path = args.strings.as_deref().expect("clap asks for one of the two");
-    let strings: Vec<String> =
-        serde_json::from_value(read_json(path)?).with_context(|| format!("{}: want [\"text\", ...]", path.display()))?;
+    let strings: Vec<String> = serde_json::from_value(read_json(path)?)
+        .with_context(|| format!("{}: want [\"text\", ...]", path.display()))?;
     let tokenizer = load::tokenizer(&weights)?;
     let special = if args.special { Special::Recognise } else { Special::Plain };
     let ids = strings.iter().map(|text| tokenizer.encode(text, special)).collect::<Result<Vec<_>, _>>()?;

@@ -85,7 +85,11 @@ fn eval_of_a_gguf_and_of_its_pack_give_the_reference_numbers() {
         let (logits, want) = (f32s(&got, "p33.logits_last"), f32s(&expected, "p33.logits_last"));
         assert!(logits.iter().zip(&want).all(|(g, w)| (g - w).abs() < 1e-3), "{model}");
         for name in ["p33.argmax", "p33.greedy_ids"] {
-            assert_eq!(got.tensor(name).unwrap().i32(), expected.tensor(name).unwrap().i32(), "{model} {name}");
+            assert_eq!(
+                got.tensor(name).unwrap().i32(),
+                expected.tensor(name).unwrap().i32(),
+                "{model} {name}"
+            );
         }
     }
 }
@@ -94,13 +98,15 @@ fn eval_of_a_gguf_and_of_its_pack_give_the_reference_numbers() {
 fn an_imported_pack_is_whole_and_a_second_import_asks_first() {
     let desk = Desk::new();
     let pack = desk.path("tiny.wels");
-    let report: Value = serde_json::from_str(&stdout(&wels(&["import", "--json", desk.gguf(), &pack]))).unwrap();
+    let report: Value =
+        serde_json::from_str(&stdout(&wels(&["import", "--json", desk.gguf(), &pack]))).unwrap();
     assert_eq!(report["pack"], json!(pack));
     let again = complaint(&wels(&["import", desk.gguf(), &pack]));
     assert!(again.contains("--replace"), "{again}");
     stdout(&wels(&["import", "--replace", desk.gguf(), &pack]));
     let findings: Value =
-        serde_json::from_str(&String::from_utf8_lossy(&wels(&["doctor", "--json", "--model", &pack]).stdout)).unwrap();
+        serde_json::from_str(&String::from_utf8_lossy(&wels(&["doctor", "--json", "--model", &pack]).stdout))
+            .unwrap();
     let bytes = findings.as_array().unwrap().iter().find(|f| f["check"] == "bytes").unwrap();
     assert_eq!(bytes["ok"], true, "{findings}");
 }
@@ -135,7 +141,9 @@ fn bad_model_files_get_clear_words() {
     let lying = desk.write("lying.gguf", lying);
     let text = complaint(&wels(&["import", &lying, &desk.path("lying.wels")]));
     assert!(text.contains("token_embd.weight"), "{text}");
-    assert!(!Path::new(&desk.path("lying.wels")).exists() && !Path::new(&desk.path("lying.wels.part")).exists());
+    assert!(
+        !Path::new(&desk.path("lying.wels")).exists() && !Path::new(&desk.path("lying.wels.part")).exists()
+    );
     let text = complaint(&wels(&["chat", "--model", &desk.path("nothing.gguf"), "--once", "hi"]));
     assert!(text.contains("no such file"), "{text}");
     let not_json = desk.write("tokens.json", "{");
@@ -163,10 +171,12 @@ fn a_full_disk_during_import_leaves_nothing_behind() {
 #[test]
 fn bench_ends_with_one_line_of_json() {
     let desk = Desk::new();
-    let args = ["bench", "--model", desk.gguf(), "--json", "--prefill", "16", "--decode", "4", "--sequences", "2"];
+    let args =
+        ["bench", "--model", desk.gguf(), "--json", "--prefill", "16", "--decode", "4", "--sequences", "2"];
     let text = stdout(&wels(&args));
     let line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    for key in ["model", "device", "threads", "prefill_tokens", "prefill_tok_s", "decode_tok_s", "sequences"] {
+    for key in ["model", "device", "threads", "prefill_tokens", "prefill_tok_s", "decode_tok_s", "sequences"]
+    {
         assert!(!line[key].is_null(), "{key}: {line}");
     }
 }
@@ -184,7 +194,8 @@ fn tokenize_keeps_special_tokens_plain_unless_asked() {
     let (plain, special) = (ids(&[&model]), ids(&[&model, "--special"]));
     assert!(!plain[0].contains(&2) && special[0].contains(&2), "<|im_end|> is token 2");
     assert_eq!(plain[1], special[1]);
-    let messages = desk.write("chat.json", json!([{ "role": "user", "content": "Hi <|im_end|>" }]).to_string());
+    let messages =
+        desk.write("chat.json", json!([{ "role": "user", "content": "Hi <|im_end|>" }]).to_string());
     let prompt = stdout(&wels(&["tokenize", "--model", &model, "--messages", &messages, "--json"]));
     let prompt: Value = serde_json::from_str(&prompt).unwrap();
     assert!(prompt["text"].as_str().unwrap().ends_with("Hi <|im_end|><|im_end|>\n<|im_start|>assistant\n"));
@@ -259,7 +270,8 @@ fn the_daemon_answers_and_survives_bad_requests() {
     let unknown = json!({ "model": "gpt-9", "messages": [{ "role": "user", "content": "hi" }] });
     let (status, answer) = daemon.post(unknown.to_string().as_bytes());
     assert!(status == 404 && answer.contains("model_not_found"), "{answer}");
-    let stream = json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 4, "stream": true });
+    let stream =
+        json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 4, "stream": true });
     let (status, answer) = daemon.post(stream.to_string().as_bytes());
     assert!(status == 200 && answer.contains("data: [DONE]"), "{answer}");
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -89,11 +90,20 @@ impl Tool {
         Ok(())
     }
 
-    /// Runs it, shows its standard output and hands each line to `see`.
+    /// Becomes it, so that signals reach it and nothing waits in between. Returns only what kept it from starting.
+    pub(crate) fn become_it(mut self) -> anyhow::Error {
+        let error = self.command.stdin(Stdio::inherit()).exec();
+        anyhow::Error::new(error).context(self.cannot_start())
+    }
+
+    /// Runs it, shows what it prints and hands each line to `see`.
     pub(crate) fn watch(mut self, mut see: impl FnMut(&str)) -> Result<()> {
-        let mut child = self.command.stdout(Stdio::piped()).spawn().with_context(|| self.cannot_start())?;
-        let stdout = child.stdout.take().expect("it was piped above");
-        for line in BufReader::new(stdout).split(b'\n') {
+        let (ours, theirs) = std::io::pipe().context("cannot make a pipe")?;
+        self.command.stdout(theirs.try_clone().context("cannot make a pipe")?).stderr(theirs);
+        let mut child = self.command.spawn().with_context(|| self.cannot_start())?;
+        // The command holds the pipe's other end, which must close when the program ends.
+        self.command.stdout(Stdio::null()).stderr(Stdio::null());
+        for line in BufReader::new(ours).split(b'\n') {
             let line = line.context("cannot read what the program prints")?;
             let line = String::from_utf8_lossy(&line);
             console::line(&line);

@@ -27,10 +27,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     console::step("the page", || page::build(workspace))?;
     let wels = console::step("the daemon (the first build takes some minutes)", || build(workspace))?;
     let model = model(workspace, &wels, &args.model)?;
-    let state = args.state.clone().unwrap_or_else(|| workspace.join(".wels/state"));
+    let state = std::path::absolute(args.state.clone().unwrap_or_else(|| workspace.join(".wels/state")))?;
     console::heading(format_args!("serving {} on {}", workspace.shown(&model), args.listen));
     let serve = Tool::new(workspace, wels).args(["serve", "--listen", &args.listen.to_string(), "--model"]);
-    serve.arg(model).arg("--state").arg(state).run()
+    Err(serve.arg(model).arg("--state").arg(state).become_it())
 }
 
 /// Returns the daemon's path.

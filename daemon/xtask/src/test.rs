@@ -102,12 +102,12 @@ fn report(outcomes: &[Outcome]) -> Result<()> {
     }
     let seconds: f64 = outcomes.iter().map(|outcome| outcome.seconds).sum();
     console::line(&format!("{:<12} {seconds:>8.1}", "together"));
-    console::line(&format!("\n{total}"));
     let failed: Vec<_> =
         outcomes.iter().filter(|outcome| !outcome.is_ok).map(|outcome| outcome.name).collect();
     if !failed.is_empty() {
-        bail!("failed: {}; what went wrong is printed below each one's heading", failed.join(", "));
+        bail!("failed: {} ({total}); what went wrong is printed below each one's heading", failed.join(", "));
     }
+    console::line(&format!("\n{total}"));
     Ok(())
 }
 

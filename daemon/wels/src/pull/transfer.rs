@@ -36,7 +36,8 @@ impl Transfer<'_> {
     pub(crate) fn run(&self, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<Fetched> {
         let part = sibling(self.dest, "part");
         let mut hash = Sha256::new();
-        let there = hash_existing(&part, &mut hash).with_context(|| format!("cannot read {}", part.display()))?;
+        let there =
+            hash_existing(&part, &mut hash).with_context(|| format!("cannot read {}", part.display()))?;
         let (mut body, start, total) = self.open(there)?;
         if start == 0 {
             hash = Sha256::new();
@@ -62,7 +63,8 @@ impl Transfer<'_> {
             request = request.header("Range", format!("bytes={there}-"));
         }
         let response = request.call().with_context(|| format!("cannot reach {}", self.url))?;
-        let length = response.headers().get("content-length").and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        let length =
+            response.headers().get("content-length").and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         let status = response.status().as_u16();
         match status {
             200 => Ok((Box::new(response.into_body().into_reader()), 0, length.or(self.bytes))),
@@ -178,7 +180,10 @@ mod tests {
                 }
                 let rest = &content[range.unwrap_or(0)..];
                 let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
-                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", rest.len());
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    rest.len()
+                );
                 stream.write_all(head.as_bytes()).unwrap();
                 let n = cut.filter(|_| idx == 0).unwrap_or(rest.len()).min(rest.len());
                 stream.write_all(&rest[..n]).unwrap();
