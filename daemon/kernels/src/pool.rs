@@ -86,7 +86,8 @@ impl Pool {
         }
     }
 
-    /// Covers `0..n_items` with calls of `work(worker, range)`, each of at most `grain` items, in no order.
+    /// Covers `0..n_items` with calls of `work(worker, range)`, each of `grain` items or the rest, in no order;
+    /// chunks begin at multiples of `grain`.
     ///
     /// Every worker goes through a contiguous share, then helps with the others': one on a busy core does less.
     pub fn for_each_chunk(
@@ -100,7 +101,7 @@ impl Pool {
             let starts = (0..n_items).step_by(grain);
             return starts.for_each(|start| work(0, start..n_items.min(start + grain)));
         }
-        let share = n_items.div_ceil(self.n_threads());
+        let share = n_items.div_ceil(self.n_threads()).next_multiple_of(grain);
         for (worker, cursor) in self.cursors.iter().enumerate() {
             cursor.0.store(worker * share, Ordering::Relaxed);
         }

@@ -13,9 +13,10 @@ use crate::{console, fetch};
 /// Where llama.cpp's library comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Build {
-    /// Release 0.5.0 out of an npm package: variants for every processor, AMX among them; nothing is compiled.
+    /// Release 0.5.0 out of an npm package: nothing is compiled; the faster of the two in decode.
     Prebuilt,
-    /// PyPI's llama-cpp-python 0.3.36, compiled here for this processor (a quarter of an hour on two cores).
+    /// PyPI's llama-cpp-python 0.3.36, compiled here by clang, once (some minutes); the faster of the two in prefill on
+    /// processors with AMX.
     Native,
 }
 
