@@ -1,5 +1,7 @@
 //! Small models against logits computed by other people's code (transformers in float32).
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

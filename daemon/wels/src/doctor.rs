@@ -69,7 +69,7 @@ fn disk(state: &Path) -> Finding {
     let there = state.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     match nix::sys::statvfs::statvfs(there) {
         Ok(stat) => {
-            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let free = stat.blocks_available() * stat.fragment_size();
             let found = format!("{} free in {}", size::format(free), there.display());
             if free < FREE_MIN {
                 return Finding::bad("disk", found, "make room: chats can't be saved on a full disk");

@@ -1,5 +1,7 @@
 //! The commands as a person or a script runs them: results, and clear words for bad input.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -29,6 +29,7 @@ export const entrySteps = ({ url, claimCode }, { page, screenshot }, { composer 
   ['sign out, a wrong password, sign in', async () => {
     await page.goto(`${url}/settings/account`);
     await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByRole('button', { name: 'Sign in' }).waitFor();
     await page.getByLabel('Name').fill(NAME);
     await page.getByLabel('Password', { exact: true }).fill('not the password');
     await page.getByRole('button', { name: 'Sign in' }).click();
