@@ -18,10 +18,11 @@ enum Elements {
 }
 
 impl Elements {
+    /// Zero pages from the system: memory is taken only as it is written.
     fn zeroed(precision: Precision, n: usize) -> Self {
         match precision {
-            Precision::F32 => Self::F32(vec![0.0; n]),
-            Precision::Fast => Self::F16(vec![f16::ZERO; n]),
+            Precision::F32 => Self::F32(bytemuck::zeroed_vec(n)),
+            Precision::Fast => Self::F16(bytemuck::zeroed_vec(n)),
         }
     }
 

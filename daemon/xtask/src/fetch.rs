@@ -6,7 +6,7 @@ mod archive;
 mod place;
 mod sets;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -77,7 +77,7 @@ pub(crate) fn npm_package(workspace: &Workspace, name: &str, version: &str, fold
     setup::tools(workspace, &[Need::Node])?;
     let parent = folder.parent().expect("a folder for a package lies in another");
     let scratch = Scratch::new(parent, name)?;
-    archive::fetch(workspace, Index::Npm, name, version, &[], &scratch.0)?;
+    archive::fetch(workspace, Index::Npm, name, version, &BTreeSet::new(), &scratch.0)?;
     fs::rename(&scratch.0, folder).with_context(|| format!("cannot write {}", folder.display()))
 }
 
@@ -159,7 +159,8 @@ fn fetch_packages(workspace: &Workspace, set: &Set, dir: &Path) -> Result<()> {
 fn fetch_package(workspace: &Workspace, package: &Package, dir: &Path) -> Result<()> {
     let Package { index, name, version, members } = package;
     let scratch = Scratch::new(dir, name)?;
-    let wanted: Vec<&str> = members.iter().map(|member| member.path.as_str()).collect();
+    // Tar finds a member once, however many files are made of it.
+    let wanted: BTreeSet<&str> = members.iter().map(|member| member.path.as_str()).collect();
     archive::fetch(workspace, *index, name, version, &wanted, &scratch.0)?;
     for member in members {
         let of = || format!("{} of {name} {version}", member.path);

@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 
 /// Lines of a failed program's output that its error repeats.
 const TAIL_LINES_MAX: usize = 30;
+/// Words of a command that its error repeats.
+const SHOWN_WORDS_MAX: usize = 20;
 
 /// A program and its arguments. It runs in the root of the checkout, without standard input.
 pub(crate) struct Tool {
@@ -116,9 +118,14 @@ impl Tool {
         Ok(())
     }
 
+    /// The command as one would type it; of a long list of arguments the beginning.
     fn shown(&self) -> String {
-        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+        let words: Vec<_> = std::iter::once(self.command.get_program())
+            .chain(self.command.get_args())
+            .map(OsStr::to_string_lossy)
+            .collect();
+        let rest = if words.len() > SHOWN_WORDS_MAX { " ..." } else { "" };
+        format!("{}{rest}", words[..words.len().min(SHOWN_WORDS_MAX)].join(" "))
     }
 
     fn cannot_start(&self) -> String {

