@@ -22,6 +22,8 @@ pub struct Options {
     pub precision: Precision,
     /// Threads; `None` takes one a core.
     pub threads: Option<usize>,
+    /// Workers stay on a core each.
+    pub pin: bool,
     /// Tokens of KV cache, over all sequences.
     pub kv_tokens: usize,
     /// Longest sequence; cut to the model's own context.
@@ -30,7 +32,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { precision: Precision::Fast, threads: None, kv_tokens: 16384, context: 8192 }
+        Self { precision: Precision::Fast, threads: None, pin: false, kv_tokens: 16384, context: 8192 }
     }
 }
 
@@ -86,6 +88,7 @@ impl Model {
         let cpu = Cpu::new(CpuOptions {
             threads: options.threads,
             precision: options.precision,
+            pin: options.pin,
             ..CpuOptions::default()
         })?;
         let rope = RopeTable::new(&freqs, scale, hyper.rope.pairs);

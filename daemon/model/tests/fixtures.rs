@@ -63,7 +63,7 @@ impl Expected {
 
 fn bind(path: &Path, precision: Precision, context: usize) -> Model {
     let weights = Arc::new(weights::open(path).unwrap());
-    let options = Options { precision, threads: Some(2), kv_tokens: 2 * context, context };
+    let options = Options { precision, threads: Some(2), pin: false, kv_tokens: 2 * context, context };
     Model::new(weights, &options).unwrap()
 }
 

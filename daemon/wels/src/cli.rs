@@ -61,6 +61,10 @@ pub(crate) struct Compute {
     /// Threads; by default one a core.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+
+    /// Keep each thread on a core of its own: for a machine that does nothing else.
+    #[arg(long)]
+    pub(crate) pin: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

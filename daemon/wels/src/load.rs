@@ -33,7 +33,7 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
     if compute.threads == Some(0) {
         bail!("--threads 0: at least one thread is needed");
     }
-    let options = Options { threads: compute.threads, ..options };
+    let options = Options { threads: compute.threads, pin: compute.pin, ..options };
     Model::new(Arc::clone(weights), &options).context("the model cannot be run")
 }
 

@@ -22,7 +22,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.verbose);
+    start_log(cli.verbose, matches!(cli.command, Command::Serve(_)));
     let result = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Import(args) => import::run(&args),
@@ -42,11 +42,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The log goes to stderr: stdout is for results.
-fn start_log(verbose: u8) {
+/// The log goes to stderr: stdout is for results. The daemon tells what it does, the tools only what went wrong.
+fn start_log(verbose: u8, daemon: bool) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
-        0 => "warn,wels=info,api=info,engine=info,store=info",
+        0 if daemon => "warn,wels=info,api=info,engine=info,store=info",
+        0 => "warn",
         1 => "debug,hyper=info",
         _ => "trace",
     };
