@@ -46,8 +46,9 @@ fn fuzz(workspace: &Workspace, target: &str, seconds: u32) -> Result<()> {
     fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
     let seeds = seeds(workspace, target);
     // The sanitizer's flags are for nightly compilers; this makes a stable one take them.
-    let cargo = Tool::cargo(workspace).env("RUSTC_BOOTSTRAP", "1").dir(workspace.join("daemon"));
-    let cargo = cargo.args(["fuzz", "run", "--target-dir"]).arg(workspace.target().join("fuzz"));
+    let cargo = Tool::cargo(workspace).env("RUSTC_BOOTSTRAP", "1");
+    let cargo = cargo.args(["fuzz", "run", "--fuzz-dir"]).arg(workspace.join(FOLDER));
+    let cargo = cargo.arg("--target-dir").arg(workspace.target().join("fuzz"));
     let cargo = cargo.arg(target).arg(found).args(seeds.is_dir().then_some(seeds));
     let cargo = cargo.args([
         "--",
