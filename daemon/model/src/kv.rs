@@ -159,7 +159,16 @@ impl KvCache {
         KvLayerMut { k: k.view_mut(), v: v.view_mut() }
     }
 
-    /// Bytes a token takes over all layers.
+    /// Bytes a token would take over all layers of a cache of this shape.
+    pub fn token_bytes(precision: Precision, n_layers: usize, n_kv_heads: usize, head_dim: usize) -> usize {
+        let value_bytes = match precision {
+            Precision::F32 => size_of::<f32>(),
+            Precision::Fast => size_of::<f16>(),
+        };
+        2 * value_bytes * n_layers * n_kv_heads * head_dim
+    }
+
+    /// Bytes a token takes over all layers, measured.
     pub fn bytes_per_token(&self) -> usize {
         let bytes = |e: &Elements| match e {
             Elements::F32(values) => values.len() * 4,
@@ -189,5 +198,6 @@ mod tests {
         assert!(kv.resize(c, 2 * BLOCK_TOKENS) && kv.resize(b, 1) && kv.resize(c, 3 * BLOCK_TOKENS));
         assert_eq!((kv.room(b), kv.room(c)), (BLOCK_TOKENS, 3 * BLOCK_TOKENS));
         assert_eq!(kv.bytes_per_token(), 2 * 2 * 3 * 16 * 2);
+        assert_eq!(KvCache::token_bytes(Precision::Fast, 2, 3, 16), kv.bytes_per_token());
     }
 }

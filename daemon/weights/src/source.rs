@@ -33,7 +33,7 @@ impl Source {
             }
             Ok(meta) if meta.is_file() => gguf::open(path),
             Ok(meta) if !meta.is_dir() => not_a_model("neither a file nor a folder"),
-            Ok(_) if path.join(pack::MANIFEST).exists() => pack::open(path),
+            Ok(_) if pack::Pack::is_at(path) => pack::open(path),
             Ok(_) if path.join(hf::CONFIG).exists() => hf::open(path),
             Ok(_) => not_a_model("a folder without pack.json or config.json"),
         }

@@ -51,6 +51,16 @@ pub(crate) struct Placement {
     pub(crate) ram_bytes: Option<u64>,
 }
 
+impl Source {
+    /// The hashes that are known, of whatever files.
+    fn known_sha256s(&self) -> Vec<&str> {
+        match self {
+            Source::Package { sha256, .. } => vec![sha256],
+            Source::Hub { files, .. } => files.iter().filter_map(File::known_sha256).collect(),
+        }
+    }
+}
+
 impl File {
     /// The hash, where one is known.
     pub(crate) fn known_sha256(&self) -> Option<&str> {
@@ -84,12 +94,10 @@ pub(crate) fn find(id: &str) -> Result<Entry> {
 /// The name of the entry that one of these hashes belongs to.
 pub(crate) fn name_by_sha256<'a>(mut hashes: impl Iterator<Item = &'a str>) -> Option<String> {
     let entries = entries().ok()?;
-    let of = |hash: &str| {
-        entries.iter().find(|entry| match &entry.source {
-            Source::Package { sha256, .. } => sha256.eq_ignore_ascii_case(hash),
-            Source::Hub { files, .. } => files.iter().any(|file| file.known_sha256() == Some(hash)),
-        })
+    let is_of = |entry: &&Entry, hash: &str| {
+        entry.source.known_sha256s().iter().any(|known| known.eq_ignore_ascii_case(hash))
     };
+    let of = |hash: &str| entries.iter().find(|entry| is_of(entry, hash));
     hashes.find_map(of).map(|entry| entry.name.clone())
 }
 
@@ -108,12 +116,12 @@ mod tests {
                 entry.id
             );
             assert!(["llama", "qwen2", "deepseek2"].contains(&entry.architecture.as_str()), "{}", entry.id);
-            let hashes = match &entry.source {
-                Source::Package { sha256, .. } => vec![sha256.as_str()],
-                Source::Hub { files, .. } => files.iter().filter_map(File::known_sha256).collect(),
-            };
             let is_hash = |hash: &&str| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-            assert!(hashes.iter().all(is_hash), "{}: a hash is 64 hex digits", entry.id);
+            assert!(
+                entry.source.known_sha256s().iter().all(is_hash),
+                "{}: a hash is 64 hex digits",
+                entry.id
+            );
         }
     }
 }

@@ -126,7 +126,7 @@ fn template(weights: &weights::Weights) -> Finding {
 
 /// Reads every byte of a pack and compares it with the hashes written at import.
 fn bytes(weights: &weights::Weights, path: &Path) -> Finding {
-    if !path.join("pack.json").exists() {
+    if !Pack::is_at(path) {
         return Finding::good(
             "bytes",
             "published files carry no hashes: import the model to have every byte checked",

@@ -15,9 +15,6 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode> {
         bail!("{}: no such file or folder; give a GGUF file or a Hugging Face folder", args.source.display());
     }
     let dest = args.dest.clone().unwrap_or_else(|| default_dest(&args.source));
-    if dest.exists() && !args.replace {
-        bail!("{} is there already; choose another name, or replace it with --replace", dest.display());
-    }
     let bar = progress::bytes(0);
     let mut show = |p: Progress<'_>| {
         bar.set_length(p.bytes_total);
@@ -29,9 +26,13 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode> {
         });
     };
     let options = ImportOptions { replace: args.replace, ..ImportOptions::default() };
-    let report = weights::import(&args.source, &dest, &options, &mut show)
-        .with_context(|| format!("cannot import {} to {}", args.source.display(), dest.display()))?;
+    let report = weights::import(&args.source, &dest, &options, &mut show);
     bar.finish_and_clear();
+    if let Err(weights::Error::DestinationExists { path }) = &report {
+        bail!("{} is there already; choose another name, or replace it with --replace", path.display());
+    }
+    let report =
+        report.with_context(|| format!("cannot import {} to {}", args.source.display(), dest.display()))?;
     print(args, &dest, &report);
     Ok(ExitCode::SUCCESS)
 }

@@ -64,10 +64,11 @@ export const answerSteps = ({ thinks }, { page, screenshot }, { answers, compose
       await page.reload();
       await answers.last().waitFor();
       if (!(await appears(page.locator('.prose.live')))) return false;
-      return (await page.locator('.prose.live').evaluate(countUpdates)) >= 3;
+      if ((await page.locator('.prose.live').evaluate(countUpdates)) < 3) return false;
+      const stopped = await stopButton.click({ timeout: 1_000 }).then(() => true, () => false);
+      await idle();
+      return stopped && appears(answers.last().getByText('Stopped.'));
     });
-    await stopButton.click({ timeout: 1_000 }).catch(() => {});
-    await idle();
   }],
 ];
 

@@ -104,7 +104,7 @@ pub fn import(
 ) -> Result<ImportReport, Error> {
     workspace::check_destination(dest, options.replace)?;
     let source = Source::open(source)?;
-    if source.path.join(pack::MANIFEST).exists() {
+    if pack::Pack::is_at(&source.path) {
         return Err(Error::AlreadyAPack { path: source.path });
     }
     let plan = Plan::new(&source)?;

@@ -14,7 +14,7 @@ use tracing::info;
 use super::journal::{Journal, State};
 use super::plan::Plan;
 use crate::Error;
-use crate::pack::{DENSE, EXPERTS, MANIFEST, SIDE_FILES};
+use crate::pack::{DENSE, EXPERTS, MANIFEST, Pack, SIDE_FILES};
 use crate::source::Source;
 
 pub(super) const JOURNAL: &str = "journal";
@@ -126,7 +126,7 @@ pub(super) fn check_destination(dest: &Path, replace: bool) -> Result<(), Error>
     match (dest.symlink_metadata().is_ok(), replace) {
         (false, _) => Ok(()),
         (true, false) => Err(Error::DestinationExists { path: dest.into() }),
-        (true, true) if dest.join(MANIFEST).is_file() => Ok(()),
+        (true, true) if Pack::is_at(dest) => Ok(()),
         (true, true) => Err(Error::NotReplaceable { path: dest.into() }),
     }
 }

@@ -24,6 +24,11 @@ pub struct Pack {
 }
 
 impl Pack {
+    /// Whether `dir` says it is a pack.
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join(MANIFEST).is_file()
+    }
+
     /// Reads and checks the manifest; the other files are not touched.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(MANIFEST);
