@@ -77,4 +77,14 @@ pub trait Forward: Send {
     /// Appends every chunk to its sequence and replaces `logits` by the wanted rows, in the order of the chunks:
     /// `[n_wanted, n_vocab]`.
     fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<(), Error>;
+
+    /// Guesses what follows, with the model's own draft layer: for each sequence and the token that has been chosen to
+    /// come next (and is not fed yet), up to `n` tokens after it. Empty where there is no draft layer.
+    ///
+    /// A guess costs a fraction of a step and may be wrong: feed the chosen token and the guesses in one chunk with
+    /// [`LogitsOf::All`], keep the guesses that the logits confirm, [`truncate`](Self::truncate) the others.
+    fn draft(&mut self, next: &[(SeqId, TokenId)], n: usize) -> Result<Vec<Vec<TokenId>>, Error> {
+        let _ = n;
+        Ok(vec![Vec::new(); next.len()])
+    }
 }

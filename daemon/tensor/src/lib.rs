@@ -10,4 +10,4 @@ pub mod quant;
 pub mod reference;
 
 pub use dtype::DType;
-pub use matrix::{Matrix, ShapeError};
+pub use matrix::{BlockScale, Matrix, SCALE_BLOCK, ShapeError};

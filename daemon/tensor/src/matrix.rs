@@ -1,6 +1,6 @@
 //! A weight matrix over bytes that somebody else owns.
 
-use crate::DType;
+use crate::{DType, quant};
 
 /// The bytes of a tensor don't fit its shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,32 @@ pub struct ShapeError {
     pub want: Option<usize>,
 }
 
+/// Rows and columns that share one FP8 scale; the last block of a row or column may be partial.
+pub const SCALE_BLOCK: usize = 128;
+
+/// Scales of an FP8 matrix: `value[r, c] = code[r, c] * scale[r / 128, c / 128]`.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockScale<'a> {
+    /// Rows of scales: `rows.div_ceil(128)`.
+    pub rows: usize,
+    /// Scales in a row: `cols.div_ceil(128)`.
+    pub cols: usize,
+    /// F32, little-endian, `[rows, cols]`.
+    pub data: &'a [u8],
+}
+
+impl BlockScale<'_> {
+    /// The scale of the block that holds value `[row, col]`.
+    ///
+    /// # Panics
+    /// The position is out of range: a programmer's error.
+    #[inline]
+    pub fn at(&self, row: usize, col: usize) -> f32 {
+        let i = (row / SCALE_BLOCK * self.cols + col / SCALE_BLOCK) * 4;
+        f32::from_le_bytes(self.data[i..i + 4].try_into().expect("four bytes"))
+    }
+}
+
 /// A weight matrix [rows, cols], row-major, each row a whole number of blocks.
 ///
 /// ```text
@@ -25,13 +51,16 @@ pub struct ShapeError {
 /// ```
 ///
 /// `y = W x` takes `x` of length `cols` to `y` of length `rows`. The bytes are borrowed, as a rule from a
-/// mapped file.
+/// mapped file. An FP8 matrix has its scales beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     dtype: DType,
     rows: usize,
     cols: usize,
     data: &'a [u8],
+    scale: Option<BlockScale<'a>>,
+    /// Row 0's place in the matrix that `scale` is of.
+    scale_row: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -41,7 +70,34 @@ impl<'a> Matrix<'a> {
         if want != Some(data.len()) {
             return Err(ShapeError { dtype, rows, cols, got: data.len(), want });
         }
-        Ok(Self { dtype, rows, cols, data })
+        Ok(Self { dtype, rows, cols, data, scale: None, scale_row: 0 })
+    }
+
+    /// The matrix with block scales on its values; `None` where their shape is not the matrix's.
+    pub fn with_scale(self, scale: BlockScale<'a>) -> Option<Self> {
+        let want = [self.rows.div_ceil(SCALE_BLOCK), self.cols.div_ceil(SCALE_BLOCK)];
+        let fits = [scale.rows, scale.cols] == want && scale.data.len() == want[0] * want[1] * 4;
+        fits.then_some(Self { scale: Some(scale), ..self })
+    }
+
+    /// The factor on value `[row, col]`, constant over the block of columns that `col` is in; 1 where there are no scales.
+    #[inline]
+    pub fn scale_at(&self, row: usize, col: usize) -> f32 {
+        self.scale.map_or(1.0, |scale| scale.at(self.scale_row + row, col))
+    }
+
+    /// Row `row` as f32, scales applied. `out`: [cols].
+    ///
+    /// # Panics
+    /// `row` is out of range or `out` has another length: a programmer's error.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        quant::dequantize(self.dtype, self.row(row), out);
+        if self.scale.is_some() {
+            for (i, block) in out.chunks_mut(SCALE_BLOCK).enumerate() {
+                let scale = self.scale_at(row, i * SCALE_BLOCK);
+                block.iter_mut().for_each(|value| *value *= scale);
+            }
+        }
     }
 
     /// Data type of every value.
@@ -84,6 +140,7 @@ impl<'a> Matrix<'a> {
     /// The range is out of bounds: a programmer's error.
     pub fn row_range(&self, start: usize, end: usize) -> Matrix<'a> {
         let n = self.row_bytes();
-        Matrix { rows: end - start, data: &self.data[start * n..end * n], ..*self }
+        let data = &self.data[start * n..end * n];
+        Matrix { rows: end - start, data, scale_row: self.scale_row + start, ..*self }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! | file | stages |
 //! | --- | --- |
-//! | `linear.rs` | [`dot`], [`mat_vec`], [`embedding`] |
+//! | `linear.rs` | [`dot`], [`mat_vec`], [`mat_vec_transposed`], [`embedding`] |
 //! | `quantised.rs` | [`quantise_activations`], [`dot_quantised`]: what integer kernels compute |
 //! | `elementwise.rs` | [`rms_norm`], [`silu`], [`swiglu`] |
 //! | `rope.rs` | [`rope`] and its frequencies: plain, Llama 3, YaRN |
@@ -20,7 +20,7 @@ mod rope;
 
 pub use attention::{attention, softmax};
 pub use elementwise::{rms_norm, silu, swiglu};
-pub use linear::{dot, embedding, mat_vec};
+pub use linear::{dot, embedding, mat_vec, mat_vec_transposed};
 pub use logits::{argmax, log_softmax};
 pub use quantised::{ACTIVATION_BLOCK, dot_quantised, quantise_activations};
 pub use rope::{RopePairs, llama3_scale, rope, rope_frequencies, yarn_frequencies, yarn_mscale};

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
-use tensor::DType;
+use tensor::{DType, SCALE_BLOCK};
 
 use crate::ExpertKey;
 use crate::expert::parse_stacked;
-use crate::tensor_view::SCALE_BLOCK;
 
 /// Experts a stacked tensor may hold.
 const MAX_EXPERTS: usize = 4096;

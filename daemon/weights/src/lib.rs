@@ -42,6 +42,6 @@ pub use hyper::{Architecture, Gating, Hyperparameters, Mla, Moe, Rope, RopeScali
 pub use import::{ImportOptions, ImportReport, Progress, Stage, import};
 pub use provenance::{Provenance, SourceFile, SourceKind};
 pub use tensor::reference::RopePairs;
-pub use tensor_view::{BlockScale, SCALE_BLOCK, Tensor};
+pub use tensor_view::Tensor;
 pub use tokenizer::{GgufTokenizer, TokenizerFiles};
 pub use weights::{TensorIndex, Weights, open};

@@ -1,11 +1,8 @@
 //! A tensor of an opened model: its description and its mapped bytes.
 
-use tensor::{DType, Matrix, quant};
+use tensor::{BlockScale, DType, Matrix, quant};
 
 use crate::Error;
-
-/// Rows and columns that share one FP8 scale; the last block of a row or column may be partial.
-pub const SCALE_BLOCK: usize = 128;
 
 /// A tensor, borrowed from the file it lies in.
 #[derive(Clone, Copy, Debug)]
@@ -24,28 +21,6 @@ pub struct Tensor<'a> {
     pub scale: Option<BlockScale<'a>>,
 }
 
-/// Scales of an FP8 matrix: `value[r, c] = code[r, c] * scale[r / 128, c / 128]`.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockScale<'a> {
-    /// Rows of scales: `rows.div_ceil(128)`.
-    pub rows: usize,
-    /// Scales in a row: `cols.div_ceil(128)`.
-    pub cols: usize,
-    /// F32, little-endian, `[rows, cols]`.
-    pub data: &'a [u8],
-}
-
-impl BlockScale<'_> {
-    /// The scale of the block that holds value `[row, col]`.
-    ///
-    /// # Panics
-    /// The position is out of range: a programmer's error.
-    pub fn at(&self, row: usize, col: usize) -> f32 {
-        let i = (row / SCALE_BLOCK * self.cols + col / SCALE_BLOCK) * 4;
-        f32::from_le_bytes(self.data[i..i + 4].try_into().expect("four bytes"))
-    }
-}
-
 impl<'a> Tensor<'a> {
     /// Number of values.
     pub fn len(&self) -> usize {
@@ -57,14 +32,18 @@ impl<'a> Tensor<'a> {
         self.len() == 0
     }
 
-    /// The tensor as a matrix. An FP8 matrix holds the bare codes: its scales are in [`scale`](Self::scale).
+    /// The tensor as a matrix, with its scales.
     ///
     /// # Errors
     /// The tensor has not exactly two dimensions.
     pub fn matrix(&self) -> Result<Matrix<'a>, Error> {
         let not_a_matrix = || Error::NotAMatrix { tensor: self.name.into(), shape: self.shape.into() };
         let &[rows, cols] = self.shape else { return Err(not_a_matrix()) };
-        Matrix::new(self.dtype, rows, cols, self.data).map_err(|_| not_a_matrix())
+        let matrix = Matrix::new(self.dtype, rows, cols, self.data).map_err(|_| not_a_matrix())?;
+        match self.scale {
+            Some(scale) => matrix.with_scale(scale).ok_or_else(not_a_matrix),
+            None => Ok(matrix),
+        }
     }
 
     /// All values as f32, with FP8 scales applied; integers are converted.

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use memmap2::Mmap;
+use tensor::BlockScale;
 
 use crate::catalogue::Entry;
 use crate::generation::Generation;
 use crate::source::Source;
-use crate::{BlockScale, Error, Hyperparameters, Provenance, Tensor, TokenizerFiles, mapped};
+use crate::{Error, Hyperparameters, Provenance, Tensor, TokenizerFiles, mapped};
 
 /// Opens a pack folder, a GGUF file (any part of a split one) or a Hugging Face folder.
 ///

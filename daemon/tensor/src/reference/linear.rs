@@ -1,6 +1,6 @@
 //! Products with weight matrices.
 
-use crate::{Matrix, quant};
+use crate::Matrix;
 
 /// Dot product: sum_i a[i] b[i], summed in f64.
 ///
@@ -21,9 +21,25 @@ pub fn mat_vec(out: &mut [f32], w: &Matrix<'_>, x: &[f32]) {
     assert!(out.len() == w.rows() && x.len() == w.cols(), "y = W x");
     let mut row = vec![0.0; w.cols()];
     for (r, out) in out.iter_mut().enumerate() {
-        quant::dequantize(w.dtype(), w.row(r), &mut row);
+        w.decode_row(r, &mut row);
         *out = dot(&row, x);
     }
+}
+
+/// y = W^T x: out[c] = sum_r W[r, c] x[r], every row dequantised first, summed in f64.
+///
+/// `w`: [rows, cols]; `x`: [rows]; `out`: [cols].
+///
+/// # Panics
+/// Lengths don't fit the matrix: a programmer's error.
+pub fn mat_vec_transposed(out: &mut [f32], w: &Matrix<'_>, x: &[f32]) {
+    assert!(out.len() == w.cols() && x.len() == w.rows(), "y = W^T x");
+    let (mut row, mut sums) = (vec![0.0; w.cols()], vec![0f64; w.cols()]);
+    for (r, &x) in x.iter().enumerate() {
+        w.decode_row(r, &mut row);
+        sums.iter_mut().zip(&row).for_each(|(sum, &w)| *sum += f64::from(w) * f64::from(x));
+    }
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
 }
 
 /// Row `id` of an embedding table, dequantised.
@@ -33,7 +49,7 @@ pub fn mat_vec(out: &mut [f32], w: &Matrix<'_>, x: &[f32]) {
 /// # Panics
 /// `id` is out of range or `out` is no row: a programmer's error.
 pub fn embedding(out: &mut [f32], table: &Matrix<'_>, id: usize) {
-    quant::dequantize(table.dtype(), table.row(id), out);
+    table.decode_row(id, out);
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! `config.json` into hyperparameters.
 
 use serde::Deserialize;
+use tensor::SCALE_BLOCK;
 
 use super::rope::{self, RopeParameters};
-use crate::tensor_view::SCALE_BLOCK;
 use crate::{Architecture, BadField, Gating, Hyperparameters, Mla, Moe, Rope, RopePairs};
 
 /// The keys of `config.json` that change what a model computes.
