@@ -7,6 +7,7 @@
 //! Cpu (cpu.rs)            checks shapes, splits the work
 //!  ├ linear.rs            y = W x: quantised weights on integer dots, everything else on f32
 //!  ├ attention.rs, kv.rs  causal attention over the paged KV cache
+//!  ├ heads.rs             weights that each head has its own of
 //!  ├ elementwise.rs, rope.rs
 //!  ├ pool.rs              worker threads that meet for microseconds
 //!  └ level.rs, simd.rs    instruction sets: detected once, proven by tokens
@@ -21,6 +22,7 @@ mod attention;
 mod cpu;
 mod elementwise;
 mod error;
+mod heads;
 mod kv;
 mod level;
 mod linear;
@@ -31,6 +33,7 @@ mod simd;
 pub use attention::{AttentionSeq, AttentionShape};
 pub use cpu::{Cpu, CpuOptions, Precision};
 pub use error::Error;
+pub use heads::HeadWeights;
 pub use kv::{BLOCK_TOKENS, KvElements, KvElementsMut, KvLayer, KvLayerMut};
 pub use level::Level;
 pub use linear::Linear;
