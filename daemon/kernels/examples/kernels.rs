@@ -86,7 +86,7 @@ fn products(cpu: &mut Cpu, bandwidth: f64) {
             fastest_s(repeats, || {
                 turn += 1;
                 let weight = matrices[turn % matrices.len()];
-                cpu.linear(&x, n, &mut [Linear { weight, bias: None, out: &mut out }]);
+                cpu.linear(&x, n, &mut [Linear::new(weight, &mut out).bias(None)]);
             })
         };
         let one = seconds(1, 31);
@@ -179,26 +179,27 @@ impl Step {
                 let (rows, cols, bytes) = &layer[i];
                 Matrix::new(*dtype, *rows, *cols, bytes).expect("whole blocks")
             };
-            fn job<'a>(weight: Matrix<'a>, out: &'a mut [f32]) -> Linear<'a> {
-                Linear { weight, bias: None, out }
-            }
             cpu.rms_norm(normed, hidden, norm, 1e-5);
-            cpu.linear(normed, n, &mut [job(weight(0), q), job(weight(1), k), job(weight(2), v)]);
-            cpu.rope(q, SHAPE.n_heads, SHAPE.head_dim, rope, &positions);
-            cpu.rope(k, SHAPE.n_kv_heads, SHAPE.head_dim, rope, &positions);
+            cpu.linear(
+                normed,
+                n,
+                &mut [Linear::new(weight(0), q), Linear::new(weight(1), k), Linear::new(weight(2), v)],
+            );
+            cpu.rope(q, SHAPE.n_heads, (SHAPE.head_dim, 0), rope, &positions);
+            cpu.rope(k, SHAPE.n_kv_heads, (SHAPE.head_dim, 0), rope, &positions);
             let kv = KvLayerMut { k: KvElementsMut::F16(keys), v: KvElementsMut::F16(values) };
             cpu.kv_write(kv, SHAPE, k, v, &seqs);
             let kv = KvLayer { k: KvElements::F16(keys), v: KvElements::F16(values) };
             cpu.attention(attended, q, &seqs, SHAPE, kv);
-            cpu.linear(attended, n, &mut [job(weight(3), out)]);
+            cpu.linear(attended, n, &mut [Linear::new(weight(3), out)]);
             cpu.add(hidden, out);
             cpu.rms_norm(normed, hidden, norm, 1e-5);
-            cpu.linear(normed, n, &mut [job(weight(4), gate), job(weight(5), up)]);
+            cpu.linear(normed, n, &mut [Linear::new(weight(4), gate), Linear::new(weight(5), up)]);
             cpu.swiglu(ffn, gate, up);
-            cpu.linear(ffn, n, &mut [job(weight(6), out)]);
+            cpu.linear(ffn, n, &mut [Linear::new(weight(6), out)]);
             cpu.add(hidden, out);
         }
         let weight = Matrix::new(*head_dtype, N_VOCAB, D_MODEL, head).expect("whole blocks");
-        cpu.linear(&normed[d - D_MODEL..], 1, &mut [Linear { weight, bias: None, out: logits }]);
+        cpu.linear(&normed[d - D_MODEL..], 1, &mut [Linear::new(weight, logits)]);
     }
 }

@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::thread::available_parallelism;
 
-use tensor::{Matrix, quant};
+use tensor::Matrix;
 
 use crate::attention::{self, Attention, AttentionSeq, AttentionShape};
 use crate::elementwise::{Add, RmsNorm, SwiGlu};
 use crate::kv::{self, KvLayer, KvLayerMut};
 use crate::level::{Isa, Kernel};
-use crate::linear::{self, Activations, FloatTile, Int8Tile, Job, Linear};
-use crate::{Error, Level, Pool, RopeTable};
+use crate::linear::{self, Activations, Columns, FloatTile, Int8Tile, Job, Linear, Rows, Tiles};
+use crate::{Error, HeadWeights, Level, Pool, RopeTable};
 
 /// Values below which a stage is not worth a parallel region (`examples/kernels.rs`: a region costs about 1 us).
 const SERIAL_VALUES: usize = 16 << 10;
@@ -92,7 +92,7 @@ impl Cpu {
 
     /// out = x W^T + b for every job, in one parallel region.
     ///
-    /// `x`: [n_tokens, cols]; each job's `out`: [n_tokens, rows].
+    /// `x`: [n_tokens, cols]; each job's `out`: [tokens of the job, rows].
     ///
     /// # Panics
     /// Lengths differ: a programmer's error.
@@ -102,32 +102,71 @@ impl Cpu {
         }
         assert!(x.len().is_multiple_of(n_tokens), "x is [n_tokens, cols]");
         let cols = x.len() / n_tokens;
-        let (isa, precision, n_threads) = (self.isa, self.precision, self.pool.n_threads());
-        let on_integers = |dtype| precision == Precision::Fast && linear::int8_supports(isa, dtype);
-        let jobs: Vec<Job<'_>> = jobs
-            .iter_mut()
-            .map(|job| {
-                let integers = on_integers(job.weight.dtype());
-                let tile_rows = linear::tile_rows(isa, &job.weight, n_tokens, n_threads, integers);
-                Job::new(job, n_tokens, cols, tile_rows)
-            })
+        let x = Rows::new(x, cols, cols);
+        let jobs = jobs.iter_mut().map(|job| Job::new(job, &x)).collect();
+        self.products(x, jobs);
+    }
+
+    /// One matrix a head: out[t, h, ..n] = W_h x[t, h, ..cols], or W_h^T x where `transpose`.
+    ///
+    /// `x`: [n_tokens, n_heads, x_width], `out`: [n_tokens, n_heads, out_width]; what lies in a head's row behind the
+    /// operands is neither read nor written.
+    ///
+    /// # Panics
+    /// Lengths differ: a programmer's error.
+    pub fn linear_heads(
+        &mut self,
+        (out, out_width): (&mut [f32], usize),
+        (x, x_width): (&[f32], usize),
+        n_heads: usize,
+        weights: &HeadWeights<'_>,
+        transpose: bool,
+    ) {
+        if x.is_empty() {
+            return;
+        }
+        // The stored matrix is multiplied from the left, or its rows are summed.
+        let columns = transpose != weights.transposed;
+        let stored = weights.head(0);
+        let (n_in, n_out) =
+            if columns { (stored.rows(), stored.cols()) } else { (stored.cols(), stored.rows()) };
+        let x = Rows::new(x, x_width, n_in);
+        let jobs: Vec<Job<'_>> = (0..n_heads)
+            .map(|h| Job::of_head(weights.head(h), n_out, h, n_heads, x.n_rows(), out, out_width))
             .collect();
-        if jobs.iter().any(|job| on_integers(job.weight.dtype())) {
-            let (records, record) = self.activations.records(n_tokens, cols);
-            self.pool.for_each_slice(records, record * (SERIAL_VALUES / cols).max(1), |range, records| {
-                linear::quantise(isa, records, record, &x[range.start / record * cols..], cols);
+        if !columns {
+            return self.products(x, jobs);
+        }
+        let isa = self.isa;
+        self.pool.for_each_chunk_with(&mut self.scratch, n_heads, 1, |scratch, range| {
+            for job in &jobs[range] {
+                let linear::Scratch { rows, sums, .. } = &mut scratch.linear;
+                isa.run(Columns { job, x, scratch: rows, sums });
+            }
+        });
+    }
+
+    fn products(&mut self, x: Rows<'_>, jobs: Vec<Job<'_>>) {
+        let (isa, precision, n_threads) = (self.isa, self.precision, self.pool.n_threads());
+        let on_integers =
+            |job: &Job<'_>| precision == Precision::Fast && linear::int8_supports(isa, job.weight.dtype());
+        if jobs.iter().any(on_integers) {
+            let (records, record) = self.activations.records(x.n_rows(), x.cols());
+            let grain = record * (SERIAL_VALUES / x.cols()).max(1);
+            self.pool.for_each_slice(records, grain, |range, records| {
+                linear::quantise(isa, records, record, &x, range.start / record);
             });
         }
-        let n_tiles = jobs.iter().map(Job::n_tiles).sum();
+        let tiles = Tiles::new(jobs, |job| linear::tile_rows(isa, job, n_threads, on_integers(job)));
         let activations = &self.activations;
-        self.pool.for_each_chunk_with(&mut self.scratch, n_tiles, 1, |scratch, range| {
+        self.pool.for_each_chunk_with(&mut self.scratch, tiles.len(), 1, |scratch, range| {
             for idx in range {
-                let (job, rows) = linear::tile(&jobs, idx);
-                let (job, linear::Scratch { rows: dequantised, panels }) = (&jobs[job], &mut scratch.linear);
-                if on_integers(job.weight.dtype()) {
-                    Int8Tile { job, rows, x: activations, n_tokens, panels }.run(isa);
+                let (job, rows) = tiles.get(idx);
+                let linear::Scratch { rows: dequantised, panels, .. } = &mut scratch.linear;
+                if on_integers(job) {
+                    Int8Tile { job, rows, x: activations, panels }.run(isa);
                 } else {
-                    isa.run(FloatTile { job, rows, x, n_tokens, scratch: dequantised });
+                    isa.run(FloatTile { job, rows, x, scratch: dequantised });
                 }
             }
         });
@@ -161,7 +200,8 @@ impl Cpu {
         self.by_rows(out, 1, |range, out| SwiGlu { out, gate: &gate[range.clone()], up: &up[range] });
     }
 
-    /// Rotates every head of every token by its position. `x`: [n_tokens, n_heads, head_dim].
+    /// Rotates every head of every token by its position, or of every head its part from `first` on.
+    /// `x`: [n_tokens, n_heads, head_dim].
     ///
     /// # Panics
     /// Lengths differ, or the table rotates more than `head_dim`: a programmer's error.
@@ -169,16 +209,17 @@ impl Cpu {
         &mut self,
         x: &mut [f32],
         n_heads: usize,
-        head_dim: usize,
+        (head_dim, first): (usize, usize),
         table: &RopeTable,
         positions: &[u32],
     ) {
         let width = n_heads * head_dim;
         assert_eq!(x.len(), positions.len() * width, "x is [n_tokens, n_heads, head_dim]");
-        assert!(table.dim() <= head_dim, "the table rotates at most a whole head");
+        assert!(first + table.dim() <= head_dim, "the table rotates at most a whole head");
         self.over_rows(x, width, |range, x| {
+            let rotated = first..first + table.dim();
             for (x, position) in x.chunks_exact_mut(width).zip(&positions[range.start / width..]) {
-                table.rotate(x, head_dim, *position);
+                table.rotate(x, head_dim, rotated.clone(), *position);
             }
         });
     }
@@ -240,13 +281,13 @@ impl Cpu {
         self.over_rows(out, table.cols(), |range, out| {
             let ids = &ids[range.start / table.cols()..];
             for (out, id) in out.chunks_exact_mut(table.cols()).zip(ids) {
-                quant::dequantize(table.dtype(), table.row(*id as usize), out);
+                table.decode_row(*id as usize, out);
             }
         });
     }
 
     /// Runs a kernel over `out`, in parallel pieces of whole rows where it is long.
-    fn by_rows<'a, K: Kernel<Output = ()>>(
+    pub(crate) fn by_rows<'a, K: Kernel<Output = ()>>(
         &mut self,
         out: &'a mut [f32],
         width: usize,
@@ -257,7 +298,7 @@ impl Cpu {
     }
 
     /// Calls `work(range, &mut out[range])`, in parallel pieces of whole rows where `out` is long.
-    fn over_rows<'a>(
+    pub(crate) fn over_rows<'a>(
         &mut self,
         out: &'a mut [f32],
         width: usize,
@@ -268,5 +309,19 @@ impl Cpu {
         }
         let grain = (SERIAL_VALUES / 4).next_multiple_of(width);
         self.pool.for_each_slice(out, grain, work);
+    }
+
+    /// The same for rows that are worth a parallel region each.
+    pub(crate) fn over_slices<'a, T: Send>(
+        &mut self,
+        out: &'a mut [T],
+        width: usize,
+        work: impl Fn(Range<usize>, &'a mut [T]) + Sync,
+    ) {
+        self.pool.for_each_slice(out, width, work);
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
     }
 }

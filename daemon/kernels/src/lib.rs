@@ -9,6 +9,7 @@
 //!  ├ attention.rs, kv.rs  causal attention over the paged KV cache
 //!  ├ heads.rs             weights that each head has its own of
 //!  ├ elementwise.rs, rope.rs
+//!  ├ latent.rs, mixture.rs  what DeepSeek's layers have besides
 //!  ├ pool.rs              worker threads that meet for microseconds
 //!  └ level.rs, simd.rs    instruction sets: detected once, proven by tokens
 //! ```
@@ -24,8 +25,10 @@ mod elementwise;
 mod error;
 mod heads;
 mod kv;
+mod latent;
 mod level;
 mod linear;
+mod mixture;
 mod pool;
 mod rope;
 mod simd;
@@ -36,7 +39,7 @@ pub use error::Error;
 pub use heads::HeadWeights;
 pub use kv::{BLOCK_TOKENS, KvElements, KvElementsMut, KvLayer, KvLayerMut};
 pub use level::Level;
-pub use linear::Linear;
+pub use linear::{Linear, Tokens};
 pub use pool::{Pool, THREADS_MAX};
 pub use rope::RopeTable;
-pub use tensor::reference::RopePairs;
+pub use tensor::reference::{Choice, RopePairs, Router};

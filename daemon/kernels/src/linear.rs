@@ -1,6 +1,10 @@
 //! `y = W x + b` for every data type, split over the pool by rows of `W`.
+//!
+//! A stage is a set of jobs over the same activations: a matrix, the tokens it is for, and where the products go. Layers
+//! give every token to every matrix, experts the tokens routed to them, attention heads a slice of each token's vector.
 
 mod activations;
+mod columns;
 mod float;
 mod int8;
 
@@ -9,6 +13,7 @@ use std::ops::Range;
 use tensor::Matrix;
 
 pub(crate) use activations::{Activations, quantise};
+pub(crate) use columns::Columns;
 pub(crate) use float::FloatTile;
 pub(crate) use int8::{Int8Tile, Panel, supports as int8_supports};
 
@@ -20,15 +25,99 @@ const TILE_BYTES: usize = 8 << 10;
 /// 0, 1, 2, 4 and 8 KiB gave 79, 96, 105, 108 and 100 tok/s on one core (`examples/kernels.rs`, decode at 16).
 const PREFETCH_BYTES: usize = 4096;
 
-/// One matrix to multiply with, and where the product goes.
+/// One matrix to multiply with, for which tokens, and where the products go.
 #[derive(Debug)]
 pub struct Linear<'a> {
-    /// Weights [rows, cols].
-    pub weight: Matrix<'a>,
-    /// Added to every token's product, [rows].
-    pub bias: Option<&'a [f32]>,
-    /// Result [n_tokens, rows].
-    pub out: &'a mut [f32],
+    weight: Matrix<'a>,
+    bias: Option<&'a [f32]>,
+    tokens: Tokens<'a>,
+    out: &'a mut [f32],
+}
+
+impl<'a> Linear<'a> {
+    /// out <- W x for every token: weight [rows, cols], out [n_tokens, rows].
+    pub fn new(weight: Matrix<'a>, out: &'a mut [f32]) -> Self {
+        Self { weight, bias: None, tokens: Tokens::All, out }
+    }
+
+    /// Adds `bias` [rows] to every token's product.
+    pub fn bias(self, bias: Option<&'a [f32]>) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// Multiplies with some tokens only: out [tokens.len(), rows].
+    pub fn tokens(self, tokens: Tokens<'a>) -> Self {
+        Self { tokens, ..self }
+    }
+}
+
+/// Rows of the activations that a job reads, in the order of its results.
+#[derive(Clone, Copy, Debug)]
+pub enum Tokens<'a> {
+    /// Every one.
+    All,
+    /// Every `step`-th from `first` on, `n` of them.
+    Every {
+        /// Row of the first.
+        first: usize,
+        /// Distance of two.
+        step: usize,
+        /// How many.
+        n: usize,
+    },
+    /// These.
+    List(&'a [u32]),
+}
+
+impl Tokens<'_> {
+    /// How many, of `n_rows` rows of activations.
+    fn count(&self, n_rows: usize) -> usize {
+        match *self {
+            Self::All => n_rows,
+            Self::Every { n, .. } => n,
+            Self::List(list) => list.len(),
+        }
+    }
+
+    /// The row of the activations that the `i`-th result comes from.
+    #[inline(always)]
+    fn row(&self, i: usize) -> usize {
+        match *self {
+            Self::All => i,
+            Self::Every { first, step, .. } => first + i * step,
+            Self::List(list) => list[i] as usize,
+        }
+    }
+}
+
+/// Activations as they lie: `n_rows` rows of `cols` values, their starts `stride` apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a> {
+    data: &'a [f32],
+    n_rows: usize,
+    stride: usize,
+    cols: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The first `cols` of each row of `stride` values.
+    pub(crate) fn new(data: &'a [f32], stride: usize, cols: usize) -> Self {
+        assert!(cols <= stride && data.len().is_multiple_of(stride), "rows of `stride` values");
+        Self { data, n_rows: data.len() / stride, stride, cols }
+    }
+
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.stride..][..self.cols]
+    }
 }
 
 /// One worker's memory for linear stages.
@@ -36,18 +125,23 @@ pub struct Linear<'a> {
 pub(crate) struct Scratch {
     /// Dequantised rows.
     pub(crate) rows: Vec<f32>,
+    /// Sums of columns.
+    pub(crate) sums: Vec<f32>,
     /// Unpacked rows.
     pub(crate) panels: Vec<Panel>,
 }
 
-/// A job's matrix and the place of its results, shared by all workers: each writes the rows it was given.
+/// A job's matrix, its tokens and the place of its results, shared by all workers: each writes the rows it was given.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     pub(crate) weight: Matrix<'a>,
-    tile_rows: usize,
+    tokens: Tokens<'a>,
+    n_tokens: usize,
     row_bytes: usize,
     bias: Option<&'a [f32]>,
     out: *mut f32,
+    /// Distance of two tokens' results.
+    out_stride: usize,
 }
 
 #[expect(unsafe_code, reason = "workers write interleaved parts of one slice")]
@@ -59,17 +153,57 @@ mod shared {
 }
 
 impl<'a> Job<'a> {
-    /// Checks the shapes against the activations'. `tile_rows`: rows that a worker takes at a time.
-    pub(crate) fn new(linear: &'a mut Linear<'_>, n_tokens: usize, cols: usize, tile_rows: usize) -> Self {
-        let Linear { weight, bias, out } = linear;
-        assert_eq!(weight.cols(), cols, "columns of the weights and width of x");
+    /// Checks the shapes against the activations'.
+    pub(crate) fn new(linear: &'a mut Linear<'_>, x: &Rows<'_>) -> Self {
+        let Linear { weight, bias, tokens, out } = linear;
+        let n_tokens = tokens.count(x.n_rows);
+        assert!((0..n_tokens).all(|i| tokens.row(i) < x.n_rows), "tokens are rows of x");
+        assert_eq!(weight.cols(), x.cols, "columns of the weights and width of x");
         assert_eq!(out.len(), n_tokens * weight.rows(), "length of out");
         assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "length of the bias");
-        Self { weight: *weight, tile_rows, row_bytes: weight.row_bytes(), bias: *bias, out: out.as_mut_ptr() }
+        let (row_bytes, out_stride) = (weight.row_bytes(), weight.rows());
+        let out = out.as_mut_ptr();
+        Self { weight: *weight, tokens: *tokens, n_tokens, row_bytes, bias: *bias, out, out_stride }
     }
 
-    pub(crate) fn n_tiles(&self) -> usize {
-        self.weight.rows().div_ceil(self.tile_rows)
+    /// One head of many: its vectors are every `n_heads`-th row of `x` from `head` on, its results the first of each
+    /// `out_width` values of `out` [n_tokens, n_heads, out_width].
+    pub(crate) fn of_head(
+        weight: Matrix<'a>,
+        n_results: usize,
+        head: usize,
+        n_heads: usize,
+        n_rows: usize,
+        out: &mut [f32],
+        out_width: usize,
+    ) -> Self {
+        assert!(head < n_heads && n_rows.is_multiple_of(n_heads), "x is [n_tokens, n_heads, width]");
+        assert!(
+            n_results <= out_width && out.len() == n_rows * out_width,
+            "out is [n_tokens, n_heads, width]"
+        );
+        let n_tokens = n_rows / n_heads;
+        Self {
+            weight,
+            tokens: Tokens::Every { first: head, step: n_heads, n: n_tokens },
+            n_tokens,
+            row_bytes: weight.row_bytes(),
+            bias: None,
+            out: out[head * out_width..].as_mut_ptr(),
+            out_stride: n_heads * out_width,
+        }
+    }
+
+    /// Tokens, and rows of results.
+    #[inline(always)]
+    pub(crate) fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// The row of the activations of the `i`-th result.
+    #[inline(always)]
+    pub(crate) fn token(&self, i: usize) -> usize {
+        self.tokens.row(i)
     }
 
     /// Where row `row` of the weights begins.
@@ -78,29 +212,28 @@ impl<'a> Job<'a> {
         self.weight.data()[row * self.row_bytes..].as_ptr()
     }
 
-    /// out[token, row] <- value + bias[row].
+    /// out[i, row] <- value + bias[row].
     ///
     /// # Safety
-    /// `token` is below the number of tokens; `row` is in the tile this worker runs.
+    /// `i` is below the number of tokens; `row` is in the tile this worker runs.
     #[inline(always)]
     #[expect(unsafe_code, reason = "workers write interleaved parts of one slice")]
-    pub(crate) unsafe fn set(&self, token: usize, row: usize, value: f32) {
+    pub(crate) unsafe fn set(&self, i: usize, row: usize, value: f32) {
         let bias = self.bias.map_or(0.0, |bias| bias[row]);
-        // SAFETY: in bounds by the promise and the check in `new`; no other worker has this row.
-        unsafe { self.out.add(token * self.weight.rows() + row).write(value + bias) };
+        // SAFETY: in bounds by the promise and the checks above; no other worker has this row.
+        unsafe { self.out.add(i * self.out_stride + row).write(value + bias) };
     }
 
-    /// out[token, row ..] <- values + bias[row ..].
+    /// out[i, row ..] <- values + bias[row ..].
     ///
     /// # Safety
-    /// `token` is below the number of tokens; the rows are in the tile this worker runs.
+    /// `i` is below the number of tokens; the rows are in the tile this worker runs.
     #[inline(always)]
     #[expect(unsafe_code, reason = "workers write interleaved parts of one slice")]
-    pub(crate) unsafe fn set_rows(&self, token: usize, row: usize, values: &[f32]) {
-        // SAFETY: in bounds by the promise and the check in `new`; no other worker has these rows.
-        let out = unsafe {
-            std::slice::from_raw_parts_mut(self.out.add(token * self.weight.rows() + row), values.len())
-        };
+    pub(crate) unsafe fn set_rows(&self, i: usize, row: usize, values: &[f32]) {
+        // SAFETY: in bounds by the promise and the checks above; no other worker has these rows.
+        let out =
+            unsafe { std::slice::from_raw_parts_mut(self.out.add(i * self.out_stride + row), values.len()) };
         match self.bias {
             None => out.copy_from_slice(values),
             Some(bias) => {
@@ -112,32 +245,49 @@ impl<'a> Job<'a> {
     }
 }
 
-/// A tile of the stage: index of its job, and its rows.
-pub(crate) fn tile(jobs: &[Job<'_>], mut idx: usize) -> (usize, Range<usize>) {
-    for (i, job) in jobs.iter().enumerate() {
-        if idx < job.n_tiles() {
-            let start = idx * job.tile_rows;
-            return (i, start..job.weight.rows().min(start + job.tile_rows));
+/// A stage's jobs cut into tiles: rows of one matrix, the unit that a worker claims.
+pub(crate) struct Tiles<'a> {
+    jobs: Vec<Job<'a>>,
+    /// Rows of a tile, by job.
+    tile_rows: Vec<usize>,
+    /// Tiles before job i; one entry more than jobs.
+    first_tile: Vec<usize>,
+}
+
+impl<'a> Tiles<'a> {
+    /// `tile_rows` gives the rows a tile of a job has.
+    pub(crate) fn new(jobs: Vec<Job<'a>>, tile_rows: impl Fn(&Job<'a>) -> usize) -> Self {
+        let tile_rows: Vec<usize> = jobs.iter().map(tile_rows).collect();
+        let mut first_tile = vec![0];
+        for (job, rows) in jobs.iter().zip(&tile_rows) {
+            let n = if job.n_tokens == 0 { 0 } else { job.weight.rows().div_ceil(*rows) };
+            first_tile.push(first_tile[first_tile.len() - 1] + n);
         }
-        idx -= job.n_tiles();
+        Self { jobs, tile_rows, first_tile }
     }
-    panic!("a tile beyond the last job's")
+
+    pub(crate) fn len(&self) -> usize {
+        self.first_tile[self.jobs.len()]
+    }
+
+    /// A tile's job and rows.
+    pub(crate) fn get(&self, idx: usize) -> (&Job<'a>, Range<usize>) {
+        let job = self.first_tile.partition_point(|&first| first <= idx) - 1;
+        let start = (idx - self.first_tile[job]) * self.tile_rows[job];
+        let job_rows = self.jobs[job].weight.rows();
+        (&self.jobs[job], start..job_rows.min(start + self.tile_rows[job]))
+    }
 }
 
 /// Rows of a tile: enough weights to be worth claiming, and several tiles a thread.
-pub(crate) fn tile_rows(
-    isa: Isa,
-    weight: &Matrix<'_>,
-    n_tokens: usize,
-    n_threads: usize,
-    integers: bool,
-) -> usize {
+pub(crate) fn tile_rows(isa: Isa, job: &Job<'_>, n_threads: usize, integers: bool) -> usize {
+    let weight = &job.weight;
     let share = weight.rows().div_ceil(4 * n_threads);
-    match int8::panel_rows(isa, weight.cols(), n_tokens).filter(|_| integers) {
+    match int8::panel_rows(isa, weight.cols(), job.n_tokens).filter(|_| integers) {
         Some(cached) => cached.min(share.next_multiple_of(int8::PANEL_ROWS)),
         None => {
             let by_bytes = TILE_BYTES / weight.row_bytes().max(1);
-            by_bytes.min(share).next_multiple_of(4)
+            by_bytes.min(share).max(1).next_multiple_of(4)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rotary position embedding (Su et al. 2021, arXiv:2104.09864).
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use tensor::reference::RopePairs;
@@ -61,13 +62,14 @@ impl RopeTable {
         cos.chain(sin).collect()
     }
 
-    /// Rotates the heads [n_heads, head_dim] of one token.
-    pub(crate) fn rotate(&self, heads: &mut [f32], head_dim: usize, position: u32) {
+    /// Rotates the part `rotated`, of [`dim`](Self::dim) values, of every head [head_dim] of one token.
+    pub(crate) fn rotate(&self, heads: &mut [f32], head_dim: usize, rotated: Range<usize>, position: u32) {
         self.with_row(position, |cos, sin| {
             for head in heads.chunks_exact_mut(head_dim) {
+                let part = &mut head[rotated.clone()];
                 match self.pairs {
-                    RopePairs::Halves => rotate_halves(&mut head[..self.dim()], cos, sin),
-                    RopePairs::Interleaved => rotate_interleaved(&mut head[..self.dim()], cos, sin),
+                    RopePairs::Halves => rotate_halves(part, cos, sin),
+                    RopePairs::Interleaved => rotate_interleaved(part, cos, sin),
                 }
             }
         });

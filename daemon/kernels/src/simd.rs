@@ -67,6 +67,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` points to that many, at any alignment.
     unsafe fn load_bf16(self, p: *const bf16) -> Self::F;
+    /// Reads `LANES` FP8 codes. The two NaN codes come out as +-480.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn load_e4m3(self, p: *const E4m3) -> Self::F;
     /// Writes `LANES` floats.
     ///
     /// # Safety
@@ -110,6 +115,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
 /// Plain number types that weights and the KV cache are stored in.
 pub(crate) trait Element: bytemuck::Pod + Send + Sync {
+    /// Values are to be multiplied with their block's scale.
+    const SCALED: bool = false;
+
     /// Reads `S::LANES` values.
     ///
     /// # Safety
@@ -156,5 +164,31 @@ impl Element for bf16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// A code of FP8 E4M3: sign, 4 bits of exponent (bias 7), 3 of mantissa.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(crate) struct E4m3(u8);
+
+impl E4m3 {
+    /// Widening is a shift: f16 has the same layout with an exponent biased by 15, and so 2^-8 of the value.
+    const FROM_F16: f32 = 256.0;
+}
+
+impl Element for E4m3 {
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_e4m3(p) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        let code = u16::from(self.0);
+        f16::from_bits(((code & 0x80) << 8) | ((code & 0x7f) << 7)).to_f32_const() * Self::FROM_F16
     }
 }

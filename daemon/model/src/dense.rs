@@ -151,25 +151,25 @@ impl Model {
                 &a.normed,
                 n,
                 &mut [
-                    Linear { weight: linear(&layer.q), bias: layer.q.bias(), out: &mut a.q },
-                    Linear { weight: linear(&layer.k), bias: layer.k.bias(), out: &mut a.k },
-                    Linear { weight: linear(&layer.v), bias: layer.v.bias(), out: &mut a.v },
+                    Linear::new(linear(&layer.q), &mut a.q).bias(layer.q.bias()),
+                    Linear::new(linear(&layer.k), &mut a.k).bias(layer.k.bias()),
+                    Linear::new(linear(&layer.v), &mut a.v).bias(layer.v.bias()),
                 ],
             );
-            cpu.rope(&mut a.q, shape.n_heads, shape.head_dim, rope, &positions);
-            cpu.rope(&mut a.k, shape.n_kv_heads, shape.head_dim, rope, &positions);
+            cpu.rope(&mut a.q, shape.n_heads, (shape.head_dim, 0), rope, &positions);
+            cpu.rope(&mut a.k, shape.n_kv_heads, (shape.head_dim, 0), rope, &positions);
             cpu.kv_write(kv.layer_mut(i), shape, &a.k, &a.v, &seqs);
             cpu.attention(&mut a.attended, &a.q, &seqs, shape, kv.layer(i));
-            let o = Linear { weight: linear(&layer.o), bias: layer.o.bias(), out: &mut a.out };
+            let o = Linear::new(linear(&layer.o), &mut a.out).bias(layer.o.bias());
             cpu.linear(&a.attended, n, &mut [o]);
             cpu.add(&mut a.hidden, &a.out);
 
             cpu.rms_norm(&mut a.normed, &a.hidden, &layer.ffn_norm, hyper.rms_eps);
-            let gate = Linear { weight: linear(&layer.gate), bias: layer.gate.bias(), out: &mut a.gate };
-            let up = Linear { weight: linear(&layer.up), bias: layer.up.bias(), out: &mut a.up };
+            let gate = Linear::new(linear(&layer.gate), &mut a.gate).bias(layer.gate.bias());
+            let up = Linear::new(linear(&layer.up), &mut a.up).bias(layer.up.bias());
             cpu.linear(&a.normed, n, &mut [gate, up]);
             cpu.swiglu(&mut a.ffn, &a.gate, &a.up);
-            let down = Linear { weight: linear(&layer.down), bias: layer.down.bias(), out: &mut a.out };
+            let down = Linear::new(linear(&layer.down), &mut a.out).bias(layer.down.bias());
             cpu.linear(&a.ffn, n, &mut [down]);
             cpu.add(&mut a.hidden, &a.out);
         }
@@ -188,7 +188,7 @@ impl Model {
         a.out.resize(a.normed.len(), 0.0);
         cpu.rms_norm(&mut a.out, &a.normed, &tensors.output_norm, hyper.rms_eps);
         logits.resize(rows.len() * limits.n_vocab, 0.0);
-        let head = Linear { weight: tensors.head.matrix(weights), bias: tensors.head.bias(), out: logits };
+        let head = Linear::new(tensors.head.matrix(weights), logits).bias(tensors.head.bias());
         cpu.linear(&a.out, rows.len(), &mut [head]);
     }
 }

@@ -9,6 +9,7 @@
 //! | `elementwise.rs` | [`rms_norm`], [`silu`], [`swiglu`] |
 //! | `rope.rs` | [`rope`] and its frequencies: plain, Llama 3, YaRN |
 //! | `attention.rs` | [`softmax`], [`attention`] |
+//! | `router.rs` | [`route`]: experts of a token |
 //! | `logits.rs` | [`argmax`], [`log_softmax`] |
 
 mod attention;
@@ -17,6 +18,7 @@ mod linear;
 mod logits;
 mod quantised;
 mod rope;
+mod router;
 
 pub use attention::{attention, softmax};
 pub use elementwise::{rms_norm, silu, swiglu};
@@ -24,3 +26,4 @@ pub use linear::{dot, embedding, mat_vec, mat_vec_transposed};
 pub use logits::{argmax, log_softmax};
 pub use quantised::{ACTIVATION_BLOCK, dot_quantised, quantise_activations};
 pub use rope::{RopePairs, llama3_scale, rope, rope_frequencies, yarn_frequencies, yarn_mscale};
+pub use router::{Choice, Gating, Router, route};

@@ -3,7 +3,7 @@
 //! GGUF metadata and Hugging Face's `config.json` are both read into this one type; packs store it as it stands.
 
 use serde::{Deserialize, Serialize};
-use tensor::reference::RopePairs;
+use tensor::reference::{Gating, RopePairs, Router};
 
 /// Model family, as far as the layer loop is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,16 +83,6 @@ pub struct Mla {
     pub v_dim: usize,
 }
 
-/// How the router's logits become weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Gating {
-    /// Softmax over all experts (V2).
-    Softmax,
-    /// Sigmoid of each, with a correction bias for the choice only (V3).
-    Sigmoid,
-}
-
 /// Mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moe {
@@ -116,6 +106,14 @@ pub struct Moe {
     pub normalise: bool,
     /// Factor on the chosen weights.
     pub scale: f32,
+}
+
+impl Moe {
+    /// The rule by which experts are chosen.
+    pub fn router(&self) -> Router {
+        let &Self { gating, top_k, n_groups, top_k_groups, normalise, scale, .. } = self;
+        Router { gating, top_k, n_groups, top_k_groups, normalise, scale }
+    }
 }
 
 /// Everything a layer loop needs to know besides the weights.

@@ -12,6 +12,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Rows;
 use crate::level::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -70,10 +71,10 @@ impl Activations {
     }
 }
 
-/// Quantises tokens `x` [n, cols] into their records.
-pub(crate) fn quantise(isa: Isa, records: &mut [Line], record: usize, x: &[f32], cols: usize) {
-    for (lines, x) in records.chunks_exact_mut(record).zip(x.chunks_exact(cols)) {
-        isa.run(Quantise { lines, x });
+/// Quantises the rows of `x` from `first` on into their records.
+pub(crate) fn quantise(isa: Isa, records: &mut [Line], record: usize, x: &Rows<'_>, first: usize) {
+    for (lines, row) in records.chunks_exact_mut(record).zip(first..) {
+        isa.run(Quantise { lines, x: x.row(row) });
     }
 }
 

@@ -1,14 +1,14 @@
-//! Products in f32: rows of plain numbers are widened as they are read, quantised rows are dequantised first.
+//! Products in f32: rows of plain numbers and of FP8 are widened as they are read, quantised rows are dequantised first.
 #![expect(unsafe_code, reason = "vector loads from rows of checked length")]
 
 use std::ops::Range;
 
 use half::{bf16, f16};
-use tensor::{DType, quant};
+use tensor::{DType, Matrix, SCALE_BLOCK, quant};
 
-use super::{Job, PREFETCH_BYTES};
+use super::{Job, PREFETCH_BYTES, Rows};
 use crate::level::Kernel;
-use crate::simd::{Element, Simd};
+use crate::simd::{E4m3, Element, Simd};
 
 /// Bytes of dequantised rows a worker holds: they should stay in its cache while all tokens use them.
 const DEQUANTISED_BYTES: usize = 256 << 10;
@@ -19,9 +19,7 @@ const ROWS: usize = 4;
 pub(crate) struct FloatTile<'a> {
     pub(crate) job: &'a Job<'a>,
     pub(crate) rows: Range<usize>,
-    /// [n_tokens, cols]
-    pub(crate) x: &'a [f32],
-    pub(crate) n_tokens: usize,
+    pub(crate) x: Rows<'a>,
     pub(crate) scratch: &'a mut Vec<f32>,
 }
 
@@ -36,6 +34,7 @@ impl Kernel for FloatTile<'_> {
             DType::F32 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<f32>()),
             DType::F16 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<f16>()),
             DType::BF16 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<bf16>()),
+            DType::F8E4M3 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<E4m3>()),
             _ => self.dequantised(s),
         }
     }
@@ -77,16 +76,16 @@ impl FloatTile<'_> {
     fn all_tokens<S: Simd, E: Element, const R: usize>(&self, s: S, row: usize, w: [*const E; R]) {
         let mut token = 0;
         if S::LANES == 16 {
-            while token + 4 <= self.n_tokens {
+            while token + 4 <= self.job.n_tokens() {
                 self.tile::<S, E, R, 4>(s, row, w, token);
                 token += 4;
             }
         }
-        while token + 2 <= self.n_tokens {
+        while token + 2 <= self.job.n_tokens() {
             self.tile::<S, E, R, 2>(s, row, w, token);
             token += 2;
         }
-        if token < self.n_tokens {
+        if token < self.job.n_tokens() {
             self.tile::<S, E, R, 1>(s, row, w, token);
         }
     }
@@ -102,10 +101,12 @@ impl FloatTile<'_> {
         let cols = self.job.weight.cols();
         let mut x = [std::ptr::null(); T];
         for t in 0..T {
-            x[t] = self.x[(token + t) * cols..][..cols].as_ptr();
+            x[t] = self.x.row(self.job.token(token + t)).as_ptr();
         }
         // SAFETY: each of `w` points to a row of `cols` values, the tokens have as many.
-        let dots = unsafe { dots(s, w, x, cols) };
+        let dots = unsafe {
+            if E::SCALED { scaled_dots(s, w, x, &self.job.weight, row) } else { dots(s, w, x, cols) }
+        };
         for (r, dots) in dots.iter().enumerate() {
             for (t, dot) in dots.iter().enumerate() {
                 // SAFETY: the row is one of this tile's, the token one of `x`.
@@ -158,4 +159,67 @@ unsafe fn dots<S: Simd, E: Element, const R: usize, const T: usize>(
         }
     }
     dots
+}
+
+/// All products w[r] . x[t] where `w[r]` is row `row + r` of an FP8 matrix: blocks of [`SCALE_BLOCK`] columns are summed
+/// apart, then scaled.
+///
+/// # Safety
+/// Every pointer points to as many values as the matrix has columns, at any alignment.
+#[inline(always)]
+unsafe fn scaled_dots<S: Simd, E: Element, const R: usize, const T: usize>(
+    s: S,
+    w: [*const E; R],
+    x: [*const f32; T],
+    matrix: &Matrix<'_>,
+    row: usize,
+) -> [[f32; T]; R] {
+    let n = matrix.cols();
+    let mut acc = [[s.splat(0.0); T]; R];
+    let mut tails = [[0.0; T]; R];
+    let mut start = 0;
+    while start < n {
+        let end = n.min(start + SCALE_BLOCK);
+        let whole = end - (end - start) % S::LANES;
+        let mut block = [[s.splat(0.0); T]; R];
+        let mut scale = [0.0; R];
+        for r in 0..R {
+            scale[r] = matrix.scale_at(row + r, start);
+        }
+        let mut i = start;
+        while i < whole {
+            // SAFETY: i + LANES is at most n.
+            unsafe {
+                let mut xs = [s.splat(0.0); T];
+                for t in 0..T {
+                    xs[t] = s.load(x[t].add(i));
+                }
+                for r in 0..R {
+                    s.prefetch(w[r].wrapping_add(i).cast::<u8>().wrapping_add(PREFETCH_BYTES));
+                    let ws = E::load(s, w[r].add(i));
+                    for t in 0..T {
+                        block[r][t] = s.fma(ws, xs[t], block[r][t]);
+                    }
+                }
+            }
+            i += S::LANES;
+        }
+        for r in 0..R {
+            for t in 0..T {
+                acc[r][t] = s.fma(block[r][t], s.splat(scale[r]), acc[r][t]);
+                for i in whole..end {
+                    // SAFETY: i is below n.
+                    let (w, x) = unsafe { (w[r].add(i).read_unaligned(), x[t].add(i).read_unaligned()) };
+                    tails[r][t] += scale[r] * w.to_f32() * x;
+                }
+            }
+        }
+        start = end;
+    }
+    for r in 0..R {
+        for t in 0..T {
+            tails[r][t] += s.sum(acc[r][t]);
+        }
+    }
+    tails
 }

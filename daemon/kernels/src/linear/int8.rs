@@ -28,7 +28,6 @@ pub(crate) struct Int8Tile<'a> {
     pub(crate) job: &'a Job<'a>,
     pub(crate) rows: Range<usize>,
     pub(crate) x: &'a Activations,
-    pub(crate) n_tokens: usize,
     pub(crate) panels: &'a mut Vec<Panel>,
 }
 
@@ -81,7 +80,7 @@ impl Int8Tile<'_> {
         first: usize,
         product: impl Fn(*const u8, usize, &[Token; N]) -> [f32; N],
     ) {
-        let tokens: [Token; N] = std::array::from_fn(|t| self.x.token(first + t));
+        let tokens: [Token; N] = std::array::from_fn(|t| self.x.token(self.job.token(first + t)));
         let cols = self.job.weight.cols();
         for row in self.rows.clone() {
             let products = product(self.job.row(row), cols, &tokens);
@@ -98,12 +97,12 @@ fn run_avx2<F: Format256>(_: Avx2, tile: Int8Tile<'_>) {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn enabled<F: Format256>(tile: &Int8Tile<'_>) {
         let mut token = 0;
-        while token + 4 <= tile.n_tokens {
+        while token + 4 <= tile.job.n_tokens() {
             // SAFETY: the row and the tokens have `n` values, checked when the job was made.
             tile.rows_times::<4>(token, |w, n, x| unsafe { avx2::row::<F, 4>(w, n, x) });
             token += 4;
         }
-        while token < tile.n_tokens {
+        while token < tile.job.n_tokens() {
             // SAFETY: as above.
             tile.rows_times::<1>(token, |w, n, x| unsafe { avx2::row::<F, 1>(w, n, x) });
             token += 1;
@@ -117,7 +116,7 @@ fn run_avx2<F: Format256>(_: Avx2, tile: Int8Tile<'_>) {
 fn run_avx512<F: Format512>(_: Avx512Vnni, tile: Int8Tile<'_>) {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn enabled<F: Format512>(tile: Int8Tile<'_>) {
-        match tile.n_tokens {
+        match tile.job.n_tokens() {
             // SAFETY: the row and the tokens have `n` values, checked when the job was made.
             1 => tile.rows_times::<1>(0, |w, n, x| unsafe { avx512::row::<F, 1>(w, n, x) }),
             // SAFETY: as above.
@@ -127,7 +126,8 @@ fn run_avx512<F: Format512>(_: Avx512Vnni, tile: Int8Tile<'_>) {
     }
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn panels<F: Format512>(tile: Int8Tile<'_>) {
-        let Int8Tile { job, rows, x, n_tokens, panels } = tile;
+        let Int8Tile { job, rows, x, panels } = tile;
+        let n_tokens = job.n_tokens();
         let rows_of = |panel: usize| {
             let start = rows.start + panel * PANEL_ROWS;
             start..rows.end.min(start + PANEL_ROWS)

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::{E4m3, Simd};
 use crate::level::Kernel;
 
 /// Proof that the processor has AVX2, FMA and F16C.
@@ -123,6 +123,15 @@ impl Simd for Avx2 {
         unsafe {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_e4m3(self, p: *const E4m3) -> __m256 {
+        unsafe {
+            let code = _mm_cvtepu8_epi16(_mm_loadl_epi64(p.cast()));
+            let sign = _mm_slli_epi16::<8>(_mm_and_si128(code, _mm_set1_epi16(0x80)));
+            let rest = _mm_slli_epi16::<7>(_mm_and_si128(code, _mm_set1_epi16(0x7f)));
+            _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(sign, rest)), _mm256_set1_ps(E4m3::FROM_F16))
         }
     }
     #[inline(always)]

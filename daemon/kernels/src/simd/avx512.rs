@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::{E4m3, Simd};
 use crate::level::Kernel;
 
 /// Proof that the processor has AVX-512 F, BW, DQ, VL and VNNI, besides AVX2, FMA and F16C.
@@ -123,6 +123,15 @@ impl Simd for Avx512Vnni {
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_e4m3(self, p: *const E4m3) -> __m512 {
+        unsafe {
+            let code = _mm256_cvtepu8_epi16(_mm_loadu_si128(p.cast()));
+            let sign = _mm256_slli_epi16::<8>(_mm256_and_si256(code, _mm256_set1_epi16(0x80)));
+            let rest = _mm256_slli_epi16::<7>(_mm256_and_si256(code, _mm256_set1_epi16(0x7f)));
+            _mm512_mul_ps(_mm512_cvtph_ps(_mm256_or_si256(sign, rest)), _mm512_set1_ps(E4m3::FROM_F16))
         }
     }
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::{Element, Simd};
+use super::{E4m3, Element, Simd};
 
 /// No instructions beyond the compiler's baseline.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,11 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const bf16) -> f32 {
+        // SAFETY: the caller's promise.
+        Element::to_f32(unsafe { p.read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn load_e4m3(self, p: *const E4m3) -> f32 {
         // SAFETY: the caller's promise.
         Element::to_f32(unsafe { p.read_unaligned() })
     }

@@ -60,8 +60,8 @@ fn check(
         &x,
         n_tokens,
         &mut [
-            Linear { weight: all.row_range(0, rows), bias: Some(&bias), out: &mut out },
-            Linear { weight: all.row_range(rows, rows + 3), bias: None, out: &mut small },
+            Linear::new(all.row_range(0, rows), &mut out).bias(Some(&bias)),
+            Linear::new(all.row_range(rows, rows + 3), &mut small),
         ],
     );
     let integers =
@@ -149,7 +149,7 @@ fn zero_activations_give_the_bias() {
         let bytes = Rng(3).weights(DType::Q4_0, 64);
         let weight = Matrix::new(DType::Q4_0, 2, 32, &bytes).expect("whole blocks");
         let mut out = [f32::NAN; 2];
-        cpu.linear(&[0.0; 32], 1, &mut [Linear { weight, bias: Some(&[1.5, -2.0]), out: &mut out }]);
+        cpu.linear(&[0.0; 32], 1, &mut [Linear::new(weight, &mut out).bias(Some(&[1.5, -2.0]))]);
         assert_eq!(out, [1.5, -2.0]);
     }
 }

@@ -2,6 +2,7 @@
 
 mod attention;
 mod inputs;
+mod jobs;
 mod linear;
 mod pool;
 mod stages;

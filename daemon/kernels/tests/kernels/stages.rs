@@ -1,7 +1,7 @@
 //! The stages that touch every value once, against the reference.
 
 use crate::inputs::{Rng, cpus};
-use kernels::{Precision, RopePairs, RopeTable};
+use kernels::{Choice, Precision, RopePairs, RopeTable};
 use proptest::prelude::*;
 use tensor::{DType, Matrix, reference};
 
@@ -91,7 +91,7 @@ proptest! {
         }
         for cpu in &mut cpus(Precision::F32) {
             let mut got = x.clone();
-            cpu.rope(&mut got, n_heads, head_dim, &table, &positions);
+            cpu.rope(&mut got, n_heads, (head_dim, 0), &table, &positions);
             assert_near(&got, &want, 0.0, 1e-6)?;
         }
     }
@@ -110,5 +110,55 @@ fn embed_picks_rows() {
         let mut got = vec![f32::NAN; want.len()];
         cpu.embed(&mut got, &table, &ids);
         assert_eq!(got, want);
+    }
+}
+
+#[test]
+fn a_mixture_is_summed_in_the_order_of_the_choices() {
+    let mut rng = Rng(5);
+    let (width, n_tokens, top_k) = (37, 9, 3);
+    let rows = rng.floats(n_tokens * top_k * width);
+    let base = rng.floats(n_tokens * width);
+    let choices: Vec<Choice> =
+        (0..n_tokens * top_k).map(|i| Choice { expert: i as u32, weight: rng.float() }).collect();
+    let places: Vec<u32> = (0..n_tokens * top_k).rev().map(|i| i as u32).collect();
+    for cpu in &mut cpus(Precision::F32) {
+        let mut got = base.clone();
+        cpu.combine(&mut got, width, &rows, &choices, &places);
+        for (i, (got, base)) in got.iter().zip(&base).enumerate() {
+            let (token, col) = (i / width, i % width);
+            let mut want = *base;
+            for k in token * top_k..(token + 1) * top_k {
+                want += choices[k].weight * rows[places[k] as usize * width + col];
+            }
+            assert!((got - want).abs() <= 1e-6, "{got}, want {want}");
+        }
+    }
+}
+
+#[test]
+fn latent_rows_are_normed_and_rotated() {
+    let mut rng = Rng(6);
+    let (rank, n_tokens) = (40, 7);
+    let freqs = reference::rope_frequencies(1e4, 16);
+    let table = RopeTable::new(&freqs, 1.1, RopePairs::Interleaved);
+    let (x, w) = (rng.floats(n_tokens * (rank + 16)), rng.floats(rank));
+    let positions: Vec<u32> = (0..n_tokens as u32).map(|i| i * 31).collect();
+    for cpu in &mut cpus(Precision::F32) {
+        let mut got = vec![f32::NAN; x.len()];
+        cpu.latent_rows(&mut got, &x, &w, 1e-6, &table, &positions);
+        for ((got, x), position) in got.chunks(rank + 16).zip(x.chunks(rank + 16)).zip(&positions) {
+            let mut want = vec![0.0; rank];
+            reference::rms_norm(&mut want, &x[..rank], &w, 1e-6);
+            want.extend_from_slice(&x[rank..]);
+            reference::rope(&mut want[rank..], *position as usize, &freqs, 1.1, RopePairs::Interleaved);
+            assert!(got.iter().zip(&want).all(|(g, w)| (g - w).abs() <= 1e-5), "{got:?}, want {want:?}");
+        }
+        let mut tails = vec![f32::NAN; n_tokens * 20];
+        cpu.copy_tails((&mut tails, 20), (&x, rank + 16), 16);
+        for (tail, x) in tails.chunks(20).zip(x.chunks(rank + 16)) {
+            assert!(tail[..4].iter().all(|value| value.is_nan()));
+            assert_eq!(tail[4..], x[rank..]);
+        }
     }
 }

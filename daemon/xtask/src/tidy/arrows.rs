@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["model", "text"]),
     ("model", &["gpu", "kernels", "experts", "weights", "tensor"]),
     ("gpu", &["shaders", "tensor"]),
-    ("experts", &["weights"]),
+    ("experts", &["weights", "tensor"]),
     ("kernels", &["tensor"]),
     ("weights", &["tensor"]),
     ("shaders", &["tensor"]),

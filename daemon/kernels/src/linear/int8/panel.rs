@@ -190,7 +190,7 @@ impl Panel {
 
     #[inline(always)]
     unsafe fn tile<const T: usize>(&self, job: &Job<'_>, rows: Range<usize>, x: &Activations, first: usize) {
-        let tokens: [Token; T] = std::array::from_fn(|t| x.token(first + t));
+        let tokens: [Token; T] = std::array::from_fn(|t| x.token(job.token(first + t)));
         // SAFETY: the caller's promise.
         let sums = unsafe {
             if self.groups_of_16 { self.sums::<T, 16>(&tokens) } else { self.sums::<T, 32>(&tokens) }

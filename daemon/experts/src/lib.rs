@@ -1,0 +1,11 @@
+//! Routed experts: where they are, and when they are ready.
+//!
+//! A layer asks [`Experts`] for those that the step's tokens were routed to and computes them as they come, in whatever
+//! order: [`Wanted::ready`] gives those that are in memory. Here all of them are mapped and come at once; what streams
+//! them from a drive stands behind the same two calls.
+//!
+//! May depend on `weights` and `tensor`. Start reading at [`Experts`].
+
+mod experts;
+
+pub use experts::{Expert, Experts, Wanted};
