@@ -19,7 +19,9 @@ const D_MODEL: usize = 576;
 const D_FF: usize = 1536;
 const N_LAYERS: usize = 30;
 const N_VOCAB: usize = 49152;
-const SHAPE: AttentionShape = AttentionShape { n_heads: 9, n_kv_heads: 3, head_dim: 64, scale: 0.125 };
+const HEAD_DIM: usize = 64;
+const SHAPE: AttentionShape =
+    AttentionShape { n_heads: 9, n_kv_heads: 3, key_dim: HEAD_DIM, value_dim: HEAD_DIM, scale: 0.125 };
 
 fn main() {
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok());
@@ -128,7 +130,7 @@ struct Step {
 
 impl Step {
     fn new(dtype: DType, head_dtype: DType, context: usize) -> Self {
-        let kv_width = SHAPE.n_kv_heads * SHAPE.head_dim;
+        let kv_width = SHAPE.n_kv_heads * HEAD_DIM;
         let shapes = [
             (D_MODEL, D_MODEL),
             (kv_width, D_MODEL),
@@ -139,7 +141,7 @@ impl Step {
             (D_MODEL, D_FF),
         ];
         let layer = |i| Layer(shapes.map(|(rows, cols)| (rows, cols, weights(dtype, rows * cols, i))));
-        let freqs: Vec<f32> = (0..SHAPE.head_dim / 2).map(|i| 1e4_f32.powf(-(i as f32) / 32.0)).collect();
+        let freqs: Vec<f32> = (0..HEAD_DIM / 2).map(|i| 1e4_f32.powf(-(i as f32) / 32.0)).collect();
         Self {
             dtype,
             head_dtype,
@@ -162,7 +164,7 @@ impl Step {
 
     fn run(&mut self, cpu: &mut Cpu, n: usize, past: usize) {
         let Self { dtype, head_dtype, layers, head, norm, rope, kv, blocks, buffers, logits } = self;
-        let (d, kv_width) = (n * D_MODEL, n * SHAPE.n_kv_heads * SHAPE.head_dim);
+        let (d, kv_width) = (n * D_MODEL, n * SHAPE.n_kv_heads * HEAD_DIM);
         let [hidden, normed, q, k, v, attended, gate, up, ffn, out] = buffers;
         for (buffer, len) in
             [(&mut *k, kv_width), (v, kv_width), (gate, n * D_FF), (up, n * D_FF), (ffn, n * D_FF)]
@@ -185,11 +187,11 @@ impl Step {
                 n,
                 &mut [Linear::new(weight(0), q), Linear::new(weight(1), k), Linear::new(weight(2), v)],
             );
-            cpu.rope(q, SHAPE.n_heads, (SHAPE.head_dim, 0), rope, &positions);
-            cpu.rope(k, SHAPE.n_kv_heads, (SHAPE.head_dim, 0), rope, &positions);
-            let kv = KvLayerMut { k: KvElementsMut::F16(keys), v: KvElementsMut::F16(values) };
-            cpu.kv_write(kv, SHAPE, k, v, &seqs);
-            let kv = KvLayer { k: KvElements::F16(keys), v: KvElements::F16(values) };
+            cpu.rope(q, SHAPE.n_heads, (HEAD_DIM, 0), rope, &positions);
+            cpu.rope(k, SHAPE.n_kv_heads, (HEAD_DIM, 0), rope, &positions);
+            let kv = KvLayerMut { k: KvElementsMut::F16(keys), v: Some(KvElementsMut::F16(values)) };
+            cpu.kv_write(kv, SHAPE, k, Some(v), &seqs);
+            let kv = KvLayer { k: KvElements::F16(keys), v: Some(KvElements::F16(values)) };
             cpu.attention(attended, q, &seqs, SHAPE, kv);
             cpu.linear(attended, n, &mut [Linear::new(weight(3), out)]);
             cpu.add(hidden, out);

@@ -1,8 +1,7 @@
-//! Causal grouped-query attention over the paged KV cache, with the softmax computed online.
+//! Causal attention over the paged KV cache, grouped-query or latent, with the softmax computed online.
 //!
-//! A task is a tile of one sequence's tokens and the query heads that share a KV head: rows that read the same keys
-//! and values. It goes through the sequence's blocks once. Where rows are many, a block's keys are transposed and its
-//! keys and values widened to f32 first; few rows (decode) read them as they lie.
+//! A task is a tile of one sequence's tokens and query heads that share a KV head: rows that read the same keys and
+//! values. It goes through the sequence's blocks once, for the rows that see them.
 //!
 //! ```text
 //! s[row, t] = scale * q[row] . k[t]       masked where t is later than the row's position
@@ -10,30 +9,58 @@
 //! l = c l + sum_t p;     acc = c acc + sum_t p[t] v[t];     out = acc / l at the end
 //! ```
 //! Source: Milakov & Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
+//!
+//! How a block gets to the inner loops:
+//!
+//! | cache | rows | keys | values |
+//! | --- | --- | --- | --- |
+//! | keys and values | few (decode) | as they lie | as they lie |
+//! | keys and values | many | widened to f32, transposed | widened |
+//! | latent rows, absorbed ([`Cpu::attention`](crate::Cpu::attention)) | few | as they lie | as they lie |
+//! | latent rows, absorbed | many | widened | the widened keys |
+//! | latent rows, plain (`latent.rs`) | any | expanded for a head | expanded for a head |
 #![expect(unsafe_code, reason = "tasks write interleaved parts of one slice")]
 
+pub(crate) mod latent;
+mod plan;
+mod products;
 mod scratch;
 
 use std::ops::Range;
 
+pub(crate) use self::plan::Plan;
+use self::plan::Task;
+use self::products::ROWS;
 pub(crate) use self::scratch::Scratch;
-use crate::kv::{self, BLOCK_TOKENS, KvElements, KvLayer};
+use crate::kv::{BLOCK_TOKENS, KvElements, KvLayer, KvRows};
 use crate::level::Kernel;
 use crate::simd::{Element, Simd};
 
-/// Query rows (tokens times heads of a group) a task aims at: enough to amortise widening a block.
-const ROWS_A_TASK: usize = 64;
-/// Heads and their scale.
+/// Heads, their widths and scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Query heads.
     pub n_heads: usize,
     /// Key and value heads; `n_heads` is a multiple.
     pub n_kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-    /// Factor on the scores, as a rule `1 / sqrt(head_dim)`.
+    /// Width of a head's query and key.
+    pub key_dim: usize,
+    /// Width of a head's value; at most `key_dim` where the cache holds keys only.
+    pub value_dim: usize,
+    /// Factor on the scores, as a rule `1 / sqrt(key_dim)`.
     pub scale: f32,
+}
+
+impl AttentionShape {
+    /// Layout of the cached keys.
+    pub(crate) fn keys(&self) -> KvRows {
+        KvRows { n_kv_heads: self.n_kv_heads, width: self.key_dim }
+    }
+
+    /// Layout of the cached values.
+    pub(crate) fn values(&self) -> KvRows {
+        KvRows { n_kv_heads: self.n_kv_heads, width: self.value_dim }
+    }
 }
 
 /// The tokens of one sequence in a step, and where its past lies.
@@ -47,59 +74,7 @@ pub struct AttentionSeq<'a> {
     pub block_table: &'a [u32],
 }
 
-/// Rows of one sequence that share keys and values.
-#[derive(Clone, Debug)]
-struct Task {
-    seq: usize,
-    /// Tokens, counted from the first of the sequence in this step.
-    tokens: Range<usize>,
-    /// Query heads, of one group.
-    heads: Range<usize>,
-}
-
-/// How a step's attention is cut into tasks.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    tile_tokens: usize,
-    heads: usize,
-    /// Tiles of all sequences before sequence i; one entry more than sequences.
-    first_tile: Vec<usize>,
-    tasks_a_tile: usize,
-}
-
-impl Plan {
-    /// Aims at [`ROWS_A_TASK`] rows, and at several tasks a thread where there are few.
-    pub(crate) fn new(seqs: &[AttentionSeq<'_>], shape: &AttentionShape, n_threads: usize) -> Self {
-        let group = shape.n_heads / shape.n_kv_heads;
-        let tile_tokens = ROWS_A_TASK.div_ceil(group);
-        let mut first_tile = vec![0];
-        for seq in seqs {
-            let before = first_tile[first_tile.len() - 1];
-            first_tile.push(before + seq.n_tokens.div_ceil(tile_tokens));
-        }
-        let n_tiles = first_tile[first_tile.len() - 1];
-        let heads = if n_tiles * shape.n_kv_heads >= 4 * n_threads { group } else { 1 };
-        Self { tile_tokens, heads, first_tile, tasks_a_tile: shape.n_heads / heads }
-    }
-
-    pub(crate) fn n_tasks(&self) -> usize {
-        self.first_tile[self.first_tile.len() - 1] * self.tasks_a_tile
-    }
-
-    fn task(&self, idx: usize, seqs: &[AttentionSeq<'_>]) -> Task {
-        let tile = idx / self.tasks_a_tile;
-        let seq = self.first_tile.partition_point(|&first| first <= tile) - 1;
-        let start = (tile - self.first_tile[seq]) * self.tile_tokens;
-        let head = idx % self.tasks_a_tile * self.heads;
-        Task {
-            seq,
-            tokens: start..seqs[seq].n_tokens.min(start + self.tile_tokens),
-            heads: head..head + self.heads,
-        }
-    }
-}
-
-/// Where results go: rows [n_tokens, n_heads, head_dim], by pointer, as tasks interleave in memory.
+/// Where results go: rows [n_tokens, n_heads, value_dim], by pointer, as tasks interleave in memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Out(*mut f32);
 
@@ -109,6 +84,69 @@ unsafe impl Sync for Out {}
 impl Out {
     pub(crate) fn new(out: &mut [f32]) -> Self {
         Self(out.as_mut_ptr())
+    }
+}
+
+/// The query rows of one task, token by token.
+struct TaskRows<'a> {
+    task: Task,
+    seq: &'a AttentionSeq<'a>,
+    /// Of all the step's tokens, the sequence's first.
+    first_token: usize,
+    n_heads: usize,
+}
+
+impl<'a> TaskRows<'a> {
+    fn new(plan: &Plan, idx: usize, seqs: &'a [AttentionSeq<'a>], n_heads: usize) -> Self {
+        let task = plan.task(idx, seqs);
+        let first_token = seqs[..task.seq].iter().map(|seq| seq.n_tokens).sum();
+        Self { seq: &seqs[task.seq], task, first_token, n_heads }
+    }
+
+    fn len(&self) -> usize {
+        self.task.tokens.len() * self.task.heads.len()
+    }
+
+    /// Index of (token, head) of every row, in order, in the step's q and out.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        self.task.tokens.clone().flat_map(move |token| {
+            self.task.heads.clone().map(move |head| (self.first_token + token) * self.n_heads + head)
+        })
+    }
+
+    /// scratch <- the rows' queries `q` [n_tokens, n_heads, key_dim].
+    fn load(&self, scratch: &mut Scratch, q: &[f32], key_dim: usize, value_dim: usize, scale: f32) {
+        scratch.prepare(self.len(), key_dim, value_dim);
+        for (row, place) in self.places().enumerate() {
+            scratch.set_query(row, &q[place * key_dim..][..key_dim], scale);
+        }
+    }
+
+    /// First position and number of tokens of every block that a row sees.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let end = self.seq.first_pos + self.task.tokens.end;
+        (0..end).step_by(BLOCK_TOKENS).map(move |start| (start, BLOCK_TOKENS.min(end - start)))
+    }
+
+    /// Tokens that a row sees of the block that begins at `start`.
+    #[inline(always)]
+    fn visible(&self, row: usize, start: usize) -> usize {
+        let pos = self.seq.first_pos + self.task.tokens.start + row / self.task.heads.len();
+        (pos + 1).saturating_sub(start).min(BLOCK_TOKENS)
+    }
+
+    /// The rows that see the block that begins at `start`, from a whole group on.
+    fn seeing(&self, start: usize) -> Range<usize> {
+        let blind = start.saturating_sub(self.seq.first_pos + self.task.tokens.start);
+        let first = blind * self.task.heads.len();
+        first - first % ROWS..self.len()
+    }
+
+    /// `out` [n_tokens, n_heads, value_dim] <- the rows' results.
+    fn store(&self, scratch: &Scratch, out: Out, value_dim: usize) {
+        for (row, place) in self.places().enumerate() {
+            scratch.finish(row, out.0.wrapping_add(place * value_dim));
+        }
     }
 }
 
@@ -130,8 +168,10 @@ impl Kernel for Attention<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match (self.kv.k, self.kv.v) {
-            (KvElements::F32(k), KvElements::F32(v)) => self.blocks(s, k, v),
-            (KvElements::F16(k), KvElements::F16(v)) => self.blocks(s, k, v),
+            (KvElements::F32(k), Some(KvElements::F32(v))) => self.blocks(s, k, Some(v)),
+            (KvElements::F16(k), Some(KvElements::F16(v))) => self.blocks(s, k, Some(v)),
+            (KvElements::F32(k), None) => self.blocks(s, k, None),
+            (KvElements::F16(k), None) => self.blocks(s, k, None),
             _ => panic!("keys and values are stored alike"),
         }
     }
@@ -139,40 +179,16 @@ impl Kernel for Attention<'_> {
 
 impl Attention<'_> {
     #[inline(always)]
-    fn blocks<S: Simd, E: Element>(self, s: S, k: &[E], v: &[E]) {
+    fn blocks<S: Simd, E: Element>(self, s: S, k: &[E], v: Option<&[E]>) {
         let Self { out, q, seqs, shape, plan, idx, scratch, .. } = self;
-        let task = plan.task(idx, seqs);
-        let seq = &seqs[task.seq];
-        let first_token: usize = seqs[..task.seq].iter().map(|seq| seq.n_tokens).sum();
-        let kv_head = task.heads.start * shape.n_kv_heads / shape.n_heads;
-        let n_rows = task.tokens.len() * task.heads.len();
-        scratch.prepare(n_rows, shape);
-        for (row, (token, head)) in task.rows().enumerate() {
-            let from = ((first_token + token) * shape.n_heads + head) * shape.head_dim;
-            scratch.set_query(row, &q[from..from + shape.head_dim], shape.scale);
+        let rows = TaskRows::new(plan, idx, seqs, shape.n_heads);
+        let kv_head = rows.task.heads.start * shape.n_kv_heads / shape.n_heads;
+        rows.load(scratch, q, shape.key_dim, shape.value_dim, shape.scale);
+        for (start, n) in rows.blocks() {
+            let k = shape.keys().block(k, rows.seq.block_table, start, kv_head, n);
+            let v = v.map(|v| shape.values().block(v, rows.seq.block_table, start, kv_head, n));
+            scratch.block(s, rows.seeing(start), k, v, |row| rows.visible(row, start));
         }
-        let end = seq.first_pos + task.tokens.end;
-        for start in (0..end).step_by(BLOCK_TOKENS) {
-            let n = BLOCK_TOKENS.min(end - start);
-            let at = kv::offset(seq.block_table, start, kv_head, shape);
-            let (k, v) = (&k[at..at + n * shape.head_dim], &v[at..at + n * shape.head_dim]);
-            scratch.scores(s, n_rows, k, shape.head_dim);
-            for (row, (token, _)) in task.rows().enumerate() {
-                let visible = (seq.first_pos + token + 1).saturating_sub(start).min(BLOCK_TOKENS);
-                scratch.softmax(s, row, visible);
-            }
-            scratch.add_values(s, n_rows, v, shape.head_dim);
-        }
-        for (row, (token, head)) in task.rows().enumerate() {
-            let to = ((first_token + token) * shape.n_heads + head) * shape.head_dim;
-            scratch.finish(row, shape.head_dim, out.0.wrapping_add(to));
-        }
-    }
-}
-
-impl Task {
-    /// (token, head) of every row, in order.
-    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.tokens.clone().flat_map(|token| self.heads.clone().map(move |head| (token, head)))
+        rows.store(scratch, out, shape.value_dim);
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! one layer, keys or values: | block 0 | block 1 | ...
-//! a block:                   [n_kv_heads][BLOCK_TOKENS][head_dim], f32 or f16
+//! a block:                   [n_kv_heads][BLOCK_TOKENS][key_dim or value_dim], f32 or f16
 //! position p of a sequence:  block block_table[p / 32], row p % 32 of every head
 //! ```
+//!
+//! Multi-head latent attention has one row a token for all heads, [c (rank) | k_rope (rope_dim)], and no values: they
+//! are the beginning of the row.
 
 use half::f16;
 
-use crate::attention::{AttentionSeq, AttentionShape};
+use crate::attention::AttentionSeq;
 use crate::level::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -38,8 +41,8 @@ pub enum KvElementsMut<'a> {
 pub struct KvLayer<'a> {
     /// Keys.
     pub k: KvElements<'a>,
-    /// Values.
-    pub v: KvElements<'a>,
+    /// Values; `None` where they are the first `value_dim` of each key's row (latent attention).
+    pub v: Option<KvElements<'a>>,
 }
 
 /// One layer's part of the cache, to write.
@@ -47,39 +50,62 @@ pub struct KvLayer<'a> {
 pub struct KvLayerMut<'a> {
     /// Keys.
     pub k: KvElementsMut<'a>,
-    /// Values.
-    pub v: KvElementsMut<'a>,
+    /// Values; `None` where they are the first `value_dim` of each key's row (latent attention).
+    pub v: Option<KvElementsMut<'a>>,
 }
 
-/// Index of the first value of (`pos`, `kv_head`) in a layer's elements.
-pub(crate) fn offset(block_table: &[u32], pos: usize, kv_head: usize, shape: &AttentionShape) -> usize {
-    let block = block_table[pos / BLOCK_TOKENS] as usize;
-    ((block * shape.n_kv_heads + kv_head) * BLOCK_TOKENS + pos % BLOCK_TOKENS) * shape.head_dim
+/// Rows of one layer's keys or values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KvRows {
+    pub(crate) n_kv_heads: usize,
+    /// Values in a row: key_dim or value_dim.
+    pub(crate) width: usize,
 }
 
-/// Stores rows [n_tokens, n_kv_heads, head_dim] of all sequences at their positions.
+impl KvRows {
+    /// Index of the first value of (`pos`, `kv_head`) in a layer's elements.
+    pub(crate) fn offset(self, block_table: &[u32], pos: usize, kv_head: usize) -> usize {
+        let block = block_table[pos / BLOCK_TOKENS] as usize;
+        ((block * self.n_kv_heads + kv_head) * BLOCK_TOKENS + pos % BLOCK_TOKENS) * self.width
+    }
+
+    /// The rows of `n` positions from `start` on, all of one block.
+    pub(crate) fn block<'a, E>(
+        self,
+        elements: &'a [E],
+        block_table: &[u32],
+        start: usize,
+        kv_head: usize,
+        n: usize,
+    ) -> &'a [E] {
+        let at = self.offset(block_table, start, kv_head);
+        &elements[at..at + n * self.width]
+    }
+}
+
+/// Stores rows [n_tokens, n_kv_heads, width] of all sequences at their positions.
 pub(crate) fn write(
     isa: Isa,
     kv: KvElementsMut<'_>,
     rows: &[f32],
     seqs: &[AttentionSeq<'_>],
-    shape: &AttentionShape,
+    layout: KvRows,
 ) {
-    let mut rows = rows.chunks_exact(shape.head_dim);
+    let mut rows = rows.chunks_exact(layout.width);
     let places = seqs.iter().flat_map(|seq| {
         (seq.first_pos..seq.first_pos + seq.n_tokens).flat_map(move |pos| {
-            (0..shape.n_kv_heads).map(move |head| offset(seq.block_table, pos, head, shape))
+            (0..layout.n_kv_heads).map(move |head| layout.offset(seq.block_table, pos, head))
         })
     });
     match kv {
         KvElementsMut::F32(elements) => {
             for (at, row) in places.zip(&mut rows) {
-                elements[at..at + shape.head_dim].copy_from_slice(row);
+                elements[at..at + layout.width].copy_from_slice(row);
             }
         }
         KvElementsMut::F16(elements) => {
             for (at, row) in places.zip(&mut rows) {
-                isa.run(ToF16 { from: row, to: &mut elements[at..at + shape.head_dim] });
+                isa.run(ToF16 { from: row, to: &mut elements[at..at + layout.width] });
             }
         }
     }

@@ -33,6 +33,7 @@ mod pool;
 mod rope;
 mod simd;
 
+pub use attention::latent::{LatentShape, LatentWeights};
 pub use attention::{AttentionSeq, AttentionShape};
 pub use cpu::{Cpu, CpuOptions, Precision};
 pub use error::Error;

@@ -126,7 +126,8 @@ impl Model {
         let shape = AttentionShape {
             n_heads: hyper.n_heads,
             n_kv_heads: hyper.n_kv_heads,
-            head_dim: hyper.head_dim,
+            key_dim: hyper.head_dim,
+            value_dim: hyper.head_dim,
             scale: (hyper.head_dim as f32).sqrt().recip(),
         };
         let ids: Vec<TokenId> = chunks.iter().flat_map(|chunk| chunk.tokens).copied().collect();
@@ -156,9 +157,9 @@ impl Model {
                     Linear::new(linear(&layer.v), &mut a.v).bias(layer.v.bias()),
                 ],
             );
-            cpu.rope(&mut a.q, shape.n_heads, (shape.head_dim, 0), rope, &positions);
-            cpu.rope(&mut a.k, shape.n_kv_heads, (shape.head_dim, 0), rope, &positions);
-            cpu.kv_write(kv.layer_mut(i), shape, &a.k, &a.v, &seqs);
+            cpu.rope(&mut a.q, shape.n_heads, (hyper.head_dim, 0), rope, &positions);
+            cpu.rope(&mut a.k, shape.n_kv_heads, (hyper.head_dim, 0), rope, &positions);
+            cpu.kv_write(kv.layer_mut(i), shape, &a.k, Some(&a.v), &seqs);
             cpu.attention(&mut a.attended, &a.q, &seqs, shape, kv.layer(i));
             let o = Linear::new(linear(&layer.o), &mut a.out).bias(layer.o.bias());
             cpu.linear(&a.attended, n, &mut [o]);

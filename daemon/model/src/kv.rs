@@ -150,13 +150,13 @@ impl KvCache {
     /// One layer's keys and values.
     pub fn layer(&self, layer: usize) -> KvLayer<'_> {
         let (k, v) = &self.layers[layer];
-        KvLayer { k: k.view(), v: v.view() }
+        KvLayer { k: k.view(), v: Some(v.view()) }
     }
 
     /// One layer's keys and values, to write.
     pub fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
         let (k, v) = &mut self.layers[layer];
-        KvLayerMut { k: k.view_mut(), v: v.view_mut() }
+        KvLayerMut { k: k.view_mut(), v: Some(v.view_mut()) }
     }
 
     /// Bytes a token would take over all layers of a cache of this shape.

@@ -8,7 +8,7 @@
 //! | `quantised.rs` | [`quantise_activations`], [`dot_quantised`]: what integer kernels compute |
 //! | `elementwise.rs` | [`rms_norm`], [`silu`], [`swiglu`] |
 //! | `rope.rs` | [`rope`] and its frequencies: plain, Llama 3, YaRN |
-//! | `attention.rs` | [`softmax`], [`attention`] |
+//! | `attention.rs` | [`softmax`], [`attention`], [`latent_attention`] |
 //! | `router.rs` | [`route`]: experts of a token |
 //! | `logits.rs` | [`argmax`], [`log_softmax`] |
 
@@ -20,7 +20,7 @@ mod quantised;
 mod rope;
 mod router;
 
-pub use attention::{attention, softmax};
+pub use attention::{attention, latent_attention, softmax};
 pub use elementwise::{rms_norm, silu, swiglu};
 pub use linear::{dot, embedding, mat_vec, mat_vec_transposed};
 pub use logits::{argmax, log_softmax};

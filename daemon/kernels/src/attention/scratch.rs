@@ -1,212 +1,152 @@
-//! The arithmetic of one task on a worker's own memory: scores, softmax, weighted sums, a block at a time.
+//! One task's state on a worker's own memory: queries, scores, softmax, weighted sums, a block at a time.
 #![expect(unsafe_code, reason = "vector loads and stores into buffers of checked length")]
 
-use super::AttentionShape;
+use std::ops::Range;
+
+use super::latent::Expansion;
+use super::products::{
+    ROWS, Rows, WIDTH_STEP, add_weighted, dots, padded, times_transposed, transpose, widen,
+};
 use crate::kv::BLOCK_TOKENS;
 use crate::simd::{Element, Simd};
 
-/// Rows that share loads of keys and values in the inner loops.
-const ROWS: usize = 4;
-/// Widths of a head are padded to this: two vectors at every level.
-const WIDTH_STEP: usize = 32;
 /// Rows up to which a block is read as it lies.
 const FEW_ROWS: usize = 8;
 
 /// One worker's memory for a task.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Keys of a block, transposed: [d_pad][BLOCK_TOKENS].
-    keys: Vec<f32>,
-    /// Keys of a block, widened, then its values: [BLOCK_TOKENS][d_pad].
-    values: Vec<f32>,
-    /// Queries, [rows][head_dim], times the scale.
+    key_dim: usize,
+    value_dim: usize,
+    /// Keys of a block, transposed: [k_pad][BLOCK_TOKENS].
+    pub(super) keys: Vec<f32>,
+    /// Values of a block: [BLOCK_TOKENS][v_pad].
+    pub(super) values: Vec<f32>,
+    /// Rows of a block, widened: [BLOCK_TOKENS][k_pad].
+    rows: Vec<f32>,
+    /// Queries, [rows][k_pad], times the scale; the padding is 0.
     queries: Vec<f32>,
     /// Scores, then weights: [rows][BLOCK_TOKENS].
     weights: Vec<f32>,
-    /// Weighted sums of values: [rows][d_pad].
+    /// Weighted sums of values: [rows][v_pad].
     acc: Vec<f32>,
     /// Largest score and sum of weights so far, a row each.
     state: Vec<(f32, f32)>,
-}
-
-/// True where a block is read without widening it first.
-fn as_it_lies(n_rows: usize, head_dim: usize) -> bool {
-    n_rows <= FEW_ROWS && head_dim.is_multiple_of(WIDTH_STEP)
-}
-
-/// Head width rounded up to whole steps of the inner loops at every level.
-fn padded(head_dim: usize) -> usize {
-    head_dim.next_multiple_of(WIDTH_STEP)
+    /// For latent attention in its plain form.
+    pub(super) expansion: Expansion,
 }
 
 impl Scratch {
-    /// Grows the buffers and clears the sums. Padding keeps whatever it holds: its results are never read.
-    pub(super) fn prepare(&mut self, n_rows: usize, shape: &AttentionShape) {
-        let (rows, d_pad) = (n_rows.next_multiple_of(ROWS), padded(shape.head_dim));
-        self.keys.resize(d_pad * BLOCK_TOKENS, 0.0);
-        self.values.resize(BLOCK_TOKENS * d_pad, 0.0);
-        self.queries.resize(rows * shape.head_dim, 0.0);
-        self.weights.resize(rows * BLOCK_TOKENS, 0.0);
+    /// Grows the buffers and clears the sums. The padding of keys, values and sums keeps whatever it holds: its results
+    /// are never read.
+    pub(super) fn prepare(&mut self, n_rows: usize, key_dim: usize, value_dim: usize) {
+        (self.key_dim, self.value_dim) = (key_dim, value_dim);
+        let (n_rows, k_pad, v_pad) = (n_rows.next_multiple_of(ROWS), padded(key_dim), padded(value_dim));
+        self.keys.resize(k_pad * BLOCK_TOKENS, 0.0);
+        self.values.resize(BLOCK_TOKENS * v_pad, 0.0);
+        self.rows.resize(BLOCK_TOKENS * k_pad, 0.0);
+        self.queries.clear();
+        self.queries.resize(n_rows * k_pad, 0.0);
+        self.weights.resize(n_rows * BLOCK_TOKENS, 0.0);
         self.acc.clear();
-        self.acc.resize(rows * d_pad, 0.0);
+        self.acc.resize(n_rows * v_pad, 0.0);
         self.state.clear();
-        self.state.resize(rows, (f32::NEG_INFINITY, 0.0));
+        self.state.resize(n_rows, (f32::NEG_INFINITY, 0.0));
     }
 
     /// queries[row] <- scale * q.
     pub(super) fn set_query(&mut self, row: usize, q: &[f32], scale: f32) {
-        for (to, from) in self.queries[row * q.len()..][..q.len()].iter_mut().zip(q) {
+        for (to, from) in self.queries[row * padded(self.key_dim)..].iter_mut().zip(q) {
             *to = from * scale;
         }
     }
 
-    /// weights[row, t] <- queries[row] . k[t], with a block's keys `k` [n, head_dim].
-    #[inline(always)]
-    pub(super) fn scores<S: Simd, E: Element>(&mut self, s: S, n_rows: usize, k: &[E], head_dim: usize) {
-        if as_it_lies(n_rows, head_dim) {
-            self.dots(s, n_rows, head_dim, k);
-        } else {
-            self.widen_keys(s, k, head_dim);
-            self.transposed_scores(s, n_rows, head_dim);
-        }
+    /// True where few rows read a block without widening it first.
+    fn as_it_lies(&self, rows: &Range<usize>) -> bool {
+        rows.len() <= FEW_ROWS
+            && self.key_dim.is_multiple_of(WIDTH_STEP)
+            && self.value_dim.is_multiple_of(WIDTH_STEP)
     }
 
-    /// acc[row] += sum of weights[row, t] * v[t], with a block's values `v` [n, head_dim].
+    /// One block of keys `k` [n, key_dim] and values `v` [n, value_dim]; without values they are the first `value_dim`
+    /// of each key. `visible(row)`: tokens of the block that a row sees. `wanted` begins with a whole group of rows.
     #[inline(always)]
-    pub(super) fn add_values<S: Simd, E: Element>(&mut self, s: S, n_rows: usize, v: &[E], head_dim: usize) {
-        if as_it_lies(n_rows, head_dim) {
-            return self.accumulate(s, n_rows, v, head_dim);
-        }
-        self.widen(s, v, head_dim);
-        let values = std::mem::take(&mut self.values);
-        let n = v.len() / head_dim;
-        self.accumulate(s, n_rows, &values[..n * padded(head_dim)], padded(head_dim));
-        self.values = values;
-    }
-
-    /// values <- rows [n, head_dim].
-    #[inline(always)]
-    fn widen<S: Simd, E: Element>(&mut self, s: S, rows: &[E], head_dim: usize) {
-        let whole = head_dim - head_dim % S::LANES;
-        for (row, to) in rows.chunks_exact(head_dim).zip(self.values.chunks_exact_mut(padded(head_dim))) {
-            for d in (0..whole).step_by(S::LANES) {
-                // SAFETY: d + LANES is at most the length of both rows.
-                unsafe { s.store(to.as_mut_ptr().add(d), E::load(s, row.as_ptr().add(d))) };
-            }
-            for d in whole..head_dim {
-                to[d] = row[d].to_f32();
-            }
-        }
-    }
-
-    /// keys <- rows [n, head_dim], transposed.
-    #[inline(always)]
-    fn widen_keys<S: Simd, E: Element>(&mut self, s: S, rows: &[E], head_dim: usize) {
-        self.widen(s, rows, head_dim);
-        let d_pad = padded(head_dim);
-        assert!(
-            self.values.len() >= BLOCK_TOKENS * d_pad && self.keys.len() >= BLOCK_TOKENS * d_pad,
-            "prepared"
-        );
-        for t in (0..BLOCK_TOKENS).step_by(S::LANES) {
-            for d in (0..d_pad).step_by(S::LANES) {
-                // SAFETY: squares of LANES lie inside [BLOCK_TOKENS][d_pad] and [d_pad][BLOCK_TOKENS].
-                unsafe {
-                    let from = self.values.as_ptr().add(t * d_pad + d);
-                    let to = self.keys.as_mut_ptr().add(d * BLOCK_TOKENS + t);
-                    s.transpose(from, d_pad, to, BLOCK_TOKENS);
-                }
-            }
-        }
-    }
-
-    /// weights[row, t] <- queries[row] . k[t], with `k` [n, head_dim] read as it lies.
-    #[inline(always)]
-    fn dots<S: Simd, E: Element>(&mut self, s: S, n_rows: usize, head_dim: usize, k: &[E]) {
-        for row in (0..n_rows).step_by(ROWS) {
-            for t in (0..k.len() / head_dim).step_by(4) {
-                match n_rows - row {
-                    1 => self.dots_of::<S, E, 1>(s, row, head_dim, k, t),
-                    2 => self.dots_of::<S, E, 2>(s, row, head_dim, k, t),
-                    3 => self.dots_of::<S, E, 3>(s, row, head_dim, k, t),
-                    _ => self.dots_of::<S, E, ROWS>(s, row, head_dim, k, t),
-                }
-            }
-        }
-    }
-
-    /// The products of rows `row .. row + R` with keys `t .. t + 4`; keys behind the last repeat it.
-    #[inline(always)]
-    fn dots_of<S: Simd, E: Element, const R: usize>(
+    pub(super) fn block<S: Simd, E: Element>(
         &mut self,
         s: S,
-        row: usize,
-        head_dim: usize,
+        wanted: Range<usize>,
         k: &[E],
-        t: usize,
+        v: Option<&[E]>,
+        visible: impl Fn(usize) -> usize,
     ) {
-        let last = k.len() / head_dim - 1;
-        let queries = &self.queries[row * head_dim..][..R * head_dim];
-        let keys: [&[E]; 4] = std::array::from_fn(|i| &k[(t + i).min(last) * head_dim..][..head_dim]);
-        let mut acc = [[s.splat(0.0); 4]; R];
-        for d in (0..head_dim).step_by(S::LANES) {
-            // SAFETY: head_dim is a multiple of LANES, and the length of every row.
-            unsafe {
-                let mut ks = [s.splat(0.0); 4];
-                for i in 0..4 {
-                    ks[i] = E::load(s, keys[i].as_ptr().add(d));
-                }
-                for r in 0..R {
-                    let q = s.load(queries.as_ptr().add(r * head_dim + d));
-                    for i in 0..4 {
-                        acc[r][i] = s.fma(q, ks[i], acc[r][i]);
-                    }
-                }
+        let (k_pad, v_pad) = (padded(self.key_dim), padded(self.value_dim));
+        let keys = Rows { values: k, stride: self.key_dim };
+        match v {
+            _ if self.as_it_lies(&wanted) => {
+                let values = v.map_or(keys, |v| Rows { values: v, stride: self.value_dim });
+                self.rows_block(s, wanted, keys, values, visible);
             }
-        }
-        for r in 0..R {
-            // BLOCK_TOKENS is a multiple of 4; the softmax masks what is behind the last key.
-            self.weights[(row + r) * BLOCK_TOKENS + t..][..4].copy_from_slice(&s.sums(acc[r]));
+            None => {
+                let mut rows = std::mem::take(&mut self.rows);
+                widen(s, &mut rows, k_pad, k, self.key_dim);
+                let latents = Rows { values: &rows[..k.len() / self.key_dim * k_pad], stride: k_pad };
+                self.rows_block(s, wanted, latents, latents, visible);
+                self.rows = rows;
+            }
+            Some(v) => {
+                widen(s, &mut self.rows, k_pad, k, self.key_dim);
+                transpose(s, &mut self.keys, &self.rows, BLOCK_TOKENS, k_pad);
+                widen(s, &mut self.values, v_pad, v, self.value_dim);
+                self.transposed_block(s, wanted, v.len() / self.value_dim, visible);
+            }
         }
     }
 
-    /// weights[row, t] <- queries[row] . keys[t].
+    /// A block of keys and values in rows.
     #[inline(always)]
-    fn transposed_scores<S: Simd>(&mut self, s: S, n_rows: usize, head_dim: usize) {
-        assert!(self.queries.len() >= n_rows.next_multiple_of(ROWS) * head_dim, "prepared for these rows");
-        assert!(
-            self.weights.len() >= n_rows.next_multiple_of(ROWS) * BLOCK_TOKENS,
-            "prepared for these rows"
-        );
-        assert!(self.keys.len() >= head_dim * BLOCK_TOKENS, "prepared for this width");
-        for row in (0..n_rows).step_by(ROWS) {
-            for t in (0..BLOCK_TOKENS).step_by(2 * S::LANES) {
-                let mut acc = [[s.splat(0.0); 2]; ROWS];
-                // SAFETY: t + 2 LANES is at most BLOCK_TOKENS, d below head_dim, rows are padded to ROWS.
-                unsafe {
-                    for d in 0..head_dim {
-                        let keys = self.keys.as_ptr().add(d * BLOCK_TOKENS + t);
-                        let (k0, k1) = (s.load(keys), s.load(keys.add(S::LANES)));
-                        for r in 0..ROWS {
-                            let q = s.splat(*self.queries.as_ptr().add((row + r) * head_dim + d));
-                            acc[r] = [s.fma(q, k0, acc[r][0]), s.fma(q, k1, acc[r][1])];
-                        }
-                    }
-                    for r in 0..ROWS {
-                        let to = self.weights.as_mut_ptr().add((row + r) * BLOCK_TOKENS + t);
-                        s.store(to, acc[r][0]);
-                        s.store(to.add(S::LANES), acc[r][1]);
-                    }
-                }
-            }
+    fn rows_block<S: Simd, E: Element>(
+        &mut self,
+        s: S,
+        wanted: Range<usize>,
+        keys: Rows<'_, E>,
+        values: Rows<'_, E>,
+        visible: impl Fn(usize) -> usize,
+    ) {
+        let queries = Rows { values: &self.queries[..], stride: padded(self.key_dim) };
+        dots(s, &mut self.weights, queries, keys, wanted.clone());
+        self.softmax(s, wanted.clone(), visible);
+        add_weighted(s, &mut self.acc, padded(self.value_dim), &self.weights, values, wanted);
+    }
+
+    /// The block of `n` tokens that `keys` and `values` hold.
+    #[inline(always)]
+    pub(super) fn transposed_block<S: Simd>(
+        &mut self,
+        s: S,
+        wanted: Range<usize>,
+        n: usize,
+        visible: impl Fn(usize) -> usize,
+    ) {
+        let (k_pad, v_pad) = (padded(self.key_dim), padded(self.value_dim));
+        let queries = Rows { values: &self.queries[..], stride: k_pad };
+        let keys = &self.keys[..self.key_dim * BLOCK_TOKENS];
+        times_transposed(s, &mut self.weights, queries, keys, wanted.clone());
+        self.softmax(s, wanted.clone(), visible);
+        let values = Rows { values: &self.values[..n * v_pad], stride: v_pad };
+        add_weighted(s, &mut self.acc, v_pad, &self.weights, values, wanted);
+    }
+
+    #[inline(always)]
+    fn softmax<S: Simd>(&mut self, s: S, wanted: Range<usize>, visible: impl Fn(usize) -> usize) {
+        for row in wanted {
+            self.softmax_of(s, row, visible(row));
         }
     }
 
     /// weights[row] <- e^(weights[row] - m') on the first `visible` tokens, 0 on the others; updates the row's state
     /// and rescales its sums.
     #[inline(always)]
-    pub(super) fn softmax<S: Simd>(&mut self, s: S, row: usize, visible: usize) {
-        let d_pad = self.values.len() / BLOCK_TOKENS;
+    fn softmax_of<S: Simd>(&mut self, s: S, row: usize, visible: usize) {
         let weights = &mut self.weights[row * BLOCK_TOKENS..][..BLOCK_TOKENS];
         weights[visible..].fill(f32::NEG_INFINITY);
         let mut largest = s.splat(f32::NEG_INFINITY);
@@ -230,70 +170,20 @@ impl Scratch {
         }
         let correction = if m == m_new { 1.0 } else { (m - m_new).exp() };
         if correction != 1.0 {
-            for acc in &mut self.acc[row * d_pad..][..d_pad] {
+            let v_pad = padded(self.value_dim);
+            for acc in &mut self.acc[row * v_pad..][..v_pad] {
                 *acc *= correction;
             }
         }
         self.state[row] = (m_new, l * correction + s.sum(sum));
     }
 
-    /// acc[row] += sum of weights[row, t] * v[t], with `v` [n, stride].
+    /// out [value_dim] <- acc[row] / l.
     #[inline(always)]
-    fn accumulate<S: Simd, E: Element>(&mut self, s: S, n_rows: usize, v: &[E], stride: usize) {
-        for row in (0..n_rows).step_by(ROWS) {
-            match n_rows - row {
-                1 => self.accumulate_to::<S, E, 1>(s, row, v, stride),
-                2 => self.accumulate_to::<S, E, 2>(s, row, v, stride),
-                3 => self.accumulate_to::<S, E, 3>(s, row, v, stride),
-                _ => self.accumulate_to::<S, E, ROWS>(s, row, v, stride),
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn accumulate_to<S: Simd, E: Element, const R: usize>(
-        &mut self,
-        s: S,
-        row: usize,
-        v: &[E],
-        stride: usize,
-    ) {
-        let n = v.len() / stride;
-        assert!(n <= BLOCK_TOKENS && stride.is_multiple_of(WIDTH_STEP), "whole vectors of a block");
-        let weights = &self.weights[row * BLOCK_TOKENS..][..R * BLOCK_TOKENS];
-        let sums = &mut self.acc[row * stride..][..R * stride];
-        for d in (0..stride).step_by(2 * S::LANES) {
-            // SAFETY: d + 2 LANES is at most stride, t below n.
-            unsafe {
-                let mut acc = [[s.splat(0.0); 2]; R];
-                for r in 0..R {
-                    let from = sums.as_ptr().add(r * stride + d);
-                    acc[r] = [s.load(from), s.load(from.add(S::LANES))];
-                }
-                for t in 0..n {
-                    let values = v.as_ptr().add(t * stride + d);
-                    let (v0, v1) = (E::load(s, values), E::load(s, values.add(S::LANES)));
-                    for r in 0..R {
-                        let weight = s.splat(*weights.as_ptr().add(r * BLOCK_TOKENS + t));
-                        acc[r] = [s.fma(weight, v0, acc[r][0]), s.fma(weight, v1, acc[r][1])];
-                    }
-                }
-                for r in 0..R {
-                    let to = sums.as_mut_ptr().add(r * stride + d);
-                    s.store(to, acc[r][0]);
-                    s.store(to.add(S::LANES), acc[r][1]);
-                }
-            }
-        }
-    }
-
-    /// out [head_dim] <- acc[row] / l.
-    #[inline(always)]
-    pub(super) fn finish(&self, row: usize, head_dim: usize, out: *mut f32) {
-        let d_pad = self.values.len() / BLOCK_TOKENS;
+    pub(super) fn finish(&self, row: usize, out: *mut f32) {
         let norm = self.state[row].1.recip();
-        for (d, acc) in self.acc[row * d_pad..][..head_dim].iter().enumerate() {
-            // SAFETY: `out` points to this row's head_dim results, which no other task touches.
+        for (d, acc) in self.acc[row * padded(self.value_dim)..][..self.value_dim].iter().enumerate() {
+            // SAFETY: `out` points to this row's value_dim results, which no other task touches.
             unsafe { out.add(d).write(acc * norm) };
         }
     }

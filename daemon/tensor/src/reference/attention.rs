@@ -1,6 +1,7 @@
 //! Attention of one query head.
 
-use super::dot;
+use super::{dot, mat_vec};
+use crate::Matrix;
 
 /// softmax(x)[i] = e^(x[i] - max) / sum_j e^(x[j] - max), in place.
 ///
@@ -33,11 +34,45 @@ pub fn attention(out: &mut [f32], q: &[f32], keys: &[f32], values: &[f32], scale
     }
 }
 
+/// One query head of multi-head latent attention, keys and values expanded from latent rows [c | k_rope]:
+///
+/// ```text
+/// k[t] = [W_uk c[t] | k_rope[t]],  v[t] = W_uv c[t],  out = sum_t softmax(scale * q . k[t]) v[t]
+/// ```
+///
+/// `q`: [nope + rope]; `latents`: [n, rank + rope]; `w_uk`: [nope, rank]; `w_uv`: [d_v, rank]; `out`: [d_v]; n >= 1.
+/// Source: DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
+///
+/// # Panics
+/// Lengths don't fit: a programmer's error.
+pub fn latent_attention(
+    out: &mut [f32],
+    q: &[f32],
+    latents: &[f32],
+    w_uk: &Matrix<'_>,
+    w_uv: &Matrix<'_>,
+    scale: f32,
+) {
+    let (rank, rope) = (w_uk.cols(), q.len() - w_uk.rows());
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    for latent in latents.chunks_exact(rank + rope) {
+        let (c, k_rope) = latent.split_at(rank);
+        let (mut k, mut v) = (vec![0.0; w_uk.rows()], vec![0.0; w_uv.rows()]);
+        mat_vec(&mut k, w_uk, c);
+        mat_vec(&mut v, w_uv, c);
+        keys.extend_from_slice(&k);
+        keys.extend_from_slice(k_rope);
+        values.extend_from_slice(&v);
+    }
+    attention(out, q, &keys, &values, scale);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::DType;
 
     #[test]
     fn softmax_of_logarithms_is_proportional() {
@@ -60,6 +95,22 @@ mod tests {
         let mut out = [0.0];
         attention(&mut out, &[0.3, 0.7], &[1.0; 8], &[1.0, 2.0, 3.0, 6.0], 0.5);
         assert_eq!(out, [3.0]);
+    }
+
+    #[test]
+    fn latents_become_keys_and_values() {
+        // W_uk doubles the first number of c, W_uv is the second; k_rope picks the second row.
+        let bytes = |w: [f32; 2]| -> Vec<u8> { w.into_iter().flat_map(f32::to_le_bytes).collect() };
+        let (uk, uv) = (bytes([2.0, 0.0]), bytes([0.0, 1.0]));
+        let [w_uk, w_uv] = [&uk, &uv].map(|w| Matrix::new(DType::F32, 1, 2, w).unwrap());
+        let latents = [1.0, 5.0, 0.0, 1.0, 7.0, 1.0];
+        let mut out = [0.0];
+        latent_attention(&mut out, &[1.0, 1e3], &latents, &w_uk, &w_uv, 1.0);
+        assert_eq!(out, [7.0]);
+        // Scores 2 ln 3 + 0 and 0 + ln 9 are equal.
+        let latents = [3f32.ln(), 5.0, 0.0, 0.0, 7.0, 9f32.ln()];
+        latent_attention(&mut out, &[1.0, 1.0], &latents, &w_uk, &w_uv, 1.0);
+        assert!((out[0] - 6.0).abs() < 1e-5, "{out:?}");
     }
 
     proptest! {
