@@ -16,12 +16,6 @@ pub enum Error {
         /// Shape the hyperparameters ask for.
         want: Vec<usize>,
     },
-    /// A family this engine has no layer loop for.
-    #[error("architecture {architecture} is not supported yet; supported: llama, qwen2")]
-    Architecture {
-        /// The family's name in the file.
-        architecture: String,
-    },
     /// The CPU executor could not start.
     #[error(transparent)]
     Kernels(#[from] kernels::Error),

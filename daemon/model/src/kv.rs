@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! sequence 0: block table [4, 0, 7]     layer i, keys:   | block 0 | block 1 | ... |
-//! sequence 1: block table [2]                            block: [n_kv_heads][BLOCK_TOKENS][head_dim]
+//! sequence 1: block table [2]                            block: [n_kv_heads][BLOCK_TOKENS][key_dim]
 //! ```
+//! Latent attention keeps one row a token, keys and values in one.
 
 use half::f16;
 use kernels::{BLOCK_TOKENS, KvElements, KvElementsMut, KvLayer, KvLayerMut, Precision};
+use weights::Hyperparameters;
 
 use crate::SeqId;
 
@@ -49,10 +51,49 @@ struct Sequence {
     len: usize,
 }
 
+/// What a token takes in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Layers with a cache of their own.
+    pub n_layers: usize,
+    /// Key heads.
+    pub n_kv_heads: usize,
+    /// Values of a key.
+    pub key_dim: usize,
+    /// Values of a value; `None` where it is part of the key.
+    pub value_dim: Option<usize>,
+}
+
+impl KvShape {
+    /// The shape a model asks for, with so many draft layers behind its own.
+    pub fn of(hyper: &Hyperparameters, n_draft_layers: usize) -> Self {
+        let n_layers = hyper.n_layers + n_draft_layers;
+        match &hyper.mla {
+            Some(mla) => {
+                let key_dim = mla.kv_lora_rank + mla.rope_dim;
+                Self { n_layers, n_kv_heads: 1, key_dim, value_dim: None }
+            }
+            None => {
+                let &Hyperparameters { n_kv_heads, head_dim, .. } = hyper;
+                Self { n_layers, n_kv_heads, key_dim: head_dim, value_dim: Some(head_dim) }
+            }
+        }
+    }
+
+    /// Bytes a token takes over all layers.
+    pub fn token_bytes(&self, precision: Precision) -> usize {
+        let value_bytes = match precision {
+            Precision::F32 => size_of::<f32>(),
+            Precision::Fast => size_of::<f16>(),
+        };
+        value_bytes * self.n_layers * self.n_kv_heads * (self.key_dim + self.value_dim.unwrap_or(0))
+    }
+}
+
 /// Keys and values of all layers and sequences.
 #[derive(Debug)]
 pub struct KvCache {
-    layers: Vec<(Elements, Elements)>,
+    layers: Vec<(Elements, Option<Elements>)>,
     free: Vec<u32>,
     n_blocks: usize,
     sequences: Vec<Sequence>,
@@ -60,17 +101,12 @@ pub struct KvCache {
 
 impl KvCache {
     /// A cache of at least `n_tokens` tokens (whole blocks). Pages are touched only when they are written.
-    pub fn new(
-        precision: Precision,
-        n_layers: usize,
-        n_kv_heads: usize,
-        head_dim: usize,
-        n_tokens: usize,
-    ) -> Self {
+    pub fn new(precision: Precision, shape: KvShape, n_tokens: usize) -> Self {
         let n_blocks = n_tokens.div_ceil(BLOCK_TOKENS);
-        let n = n_blocks * n_kv_heads * BLOCK_TOKENS * head_dim;
+        let elements =
+            |width: usize| Elements::zeroed(precision, n_blocks * shape.n_kv_heads * BLOCK_TOKENS * width);
         let layers =
-            (0..n_layers).map(|_| (Elements::zeroed(precision, n), Elements::zeroed(precision, n))).collect();
+            (0..shape.n_layers).map(|_| (elements(shape.key_dim), shape.value_dim.map(elements))).collect();
         Self { layers, free: (0..n_blocks as u32).rev().collect(), n_blocks, sequences: Vec::new() }
     }
 
@@ -150,22 +186,13 @@ impl KvCache {
     /// One layer's keys and values.
     pub fn layer(&self, layer: usize) -> KvLayer<'_> {
         let (k, v) = &self.layers[layer];
-        KvLayer { k: k.view(), v: Some(v.view()) }
+        KvLayer { k: k.view(), v: v.as_ref().map(Elements::view) }
     }
 
     /// One layer's keys and values, to write.
     pub fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
         let (k, v) = &mut self.layers[layer];
-        KvLayerMut { k: k.view_mut(), v: Some(v.view_mut()) }
-    }
-
-    /// Bytes a token would take over all layers of a cache of this shape.
-    pub fn token_bytes(precision: Precision, n_layers: usize, n_kv_heads: usize, head_dim: usize) -> usize {
-        let value_bytes = match precision {
-            Precision::F32 => size_of::<f32>(),
-            Precision::Fast => size_of::<f16>(),
-        };
-        2 * value_bytes * n_layers * n_kv_heads * head_dim
+        KvLayerMut { k: k.view_mut(), v: v.as_mut().map(Elements::view_mut) }
     }
 
     /// Bytes a token takes over all layers, measured.
@@ -174,7 +201,8 @@ impl KvCache {
             Elements::F32(values) => values.len() * 4,
             Elements::F16(values) => values.len() * 2,
         };
-        self.layers.iter().map(|(k, v)| bytes(k) + bytes(v)).sum::<usize>() / self.capacity().max(1)
+        self.layers.iter().map(|(k, v)| bytes(k) + v.as_ref().map_or(0, bytes)).sum::<usize>()
+            / self.capacity().max(1)
     }
 }
 
@@ -184,7 +212,8 @@ mod tests {
 
     #[test]
     fn blocks_come_back_when_a_sequence_closes() {
-        let mut kv = KvCache::new(Precision::Fast, 2, 3, 16, 4 * BLOCK_TOKENS);
+        let shape = KvShape { n_layers: 2, n_kv_heads: 3, key_dim: 16, value_dim: Some(16) };
+        let mut kv = KvCache::new(Precision::Fast, shape, 4 * BLOCK_TOKENS);
         let a = kv.open(BLOCK_TOKENS + 1).expect("two of four blocks");
         let b = kv.open(2 * BLOCK_TOKENS).expect("the other two");
         assert_ne!(a, b);
@@ -198,6 +227,14 @@ mod tests {
         assert!(kv.resize(c, 2 * BLOCK_TOKENS) && kv.resize(b, 1) && kv.resize(c, 3 * BLOCK_TOKENS));
         assert_eq!((kv.room(b), kv.room(c)), (BLOCK_TOKENS, 3 * BLOCK_TOKENS));
         assert_eq!(kv.bytes_per_token(), 2 * 2 * 3 * 16 * 2);
-        assert_eq!(KvCache::token_bytes(Precision::Fast, 2, 3, 16), kv.bytes_per_token());
+        assert_eq!(shape.token_bytes(Precision::Fast), kv.bytes_per_token());
+    }
+
+    #[test]
+    fn a_token_of_r1_takes_70_272_bytes() {
+        let shape = KvShape { n_layers: 61, n_kv_heads: 1, key_dim: 512 + 64, value_dim: None };
+        let kv = KvCache::new(Precision::Fast, shape, 4 * BLOCK_TOKENS);
+        assert_eq!(kv.bytes_per_token(), 70_272);
+        assert_eq!(shape.token_bytes(Precision::Fast), 70_272);
     }
 }

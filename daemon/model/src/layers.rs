@@ -1,7 +1,8 @@
-//! Tensors of a dense transformer, found by name and checked against the hyperparameters.
+//! Tensors found by name and checked against the hyperparameters; the feed-forward that all architectures share.
 
+use kernels::{Cpu, Linear};
 use tensor::Matrix;
-use weights::{Hyperparameters, TensorIndex, Weights};
+use weights::{TensorIndex, Weights};
 
 use crate::Error;
 
@@ -13,93 +14,125 @@ pub(crate) struct Projection {
 }
 
 impl Projection {
+    /// `stage.weight` [rows, cols] and, where the file has one, `stage.bias` [rows].
+    pub(crate) fn bind(weights: &Weights, stage: &str, rows: usize, cols: usize) -> Result<Self, Error> {
+        let name = format!("{stage}.weight");
+        let weight = weights.index(&name)?;
+        check_shape(&name, weights.at(weight).shape, &[rows, cols])?;
+        weights.at(weight).matrix()?;
+        let bias_name = format!("{stage}.bias");
+        let bias = match weights.tensor(&bias_name) {
+            Some(_) => Some(vector(weights, &bias_name, rows)?),
+            None => None,
+        };
+        Ok(Self { weight, bias })
+    }
+
+    /// The same where the file has it, `None` where not.
+    pub(crate) fn bind_optional(
+        weights: &Weights,
+        stage: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Option<Self>, Error> {
+        let there = weights.tensor(&format!("{stage}.weight")).is_some();
+        there.then(|| Self::bind(weights, stage, rows, cols)).transpose()
+    }
+
     /// The mapped weights.
     pub(crate) fn matrix<'w>(&self, weights: &'w Weights) -> Matrix<'w> {
         weights.at(self.weight).matrix().expect("shape checked when the model was bound")
     }
 
-    pub(crate) fn bias(&self) -> Option<&[f32]> {
-        self.bias.as_deref()
+    /// A job of a linear stage: out <- W x + b.
+    pub(crate) fn job<'a>(&'a self, weights: &'a Weights, out: &'a mut [f32]) -> Linear<'a> {
+        Linear::new(self.matrix(weights), out).bias(self.bias.as_deref())
     }
 }
 
-/// One decoder layer of Llama and Qwen2.
+/// What stands outside the layers.
 #[derive(Debug)]
-pub(crate) struct Layer {
-    pub(crate) attn_norm: Vec<f32>,
-    pub(crate) q: Projection,
-    pub(crate) k: Projection,
-    pub(crate) v: Projection,
-    pub(crate) o: Projection,
-    pub(crate) ffn_norm: Vec<f32>,
-    pub(crate) gate: Projection,
-    pub(crate) up: Projection,
-    pub(crate) down: Projection,
-}
-
-/// All tensors of a model.
-#[derive(Debug)]
-pub(crate) struct Tensors {
+pub(crate) struct Ends {
     pub(crate) embedding: Projection,
-    pub(crate) layers: Vec<Layer>,
     pub(crate) output_norm: Vec<f32>,
     pub(crate) head: Projection,
 }
 
-impl Tensors {
+impl Ends {
     pub(crate) fn bind(weights: &Weights) -> Result<Self, Error> {
         let hyper = weights.hyper();
         let (d, vocab) = (hyper.d_model, hyper.n_vocab);
         let head = if hyper.tied { "token_embd" } else { "output" };
         Ok(Self {
-            embedding: projection(weights, "token_embd", vocab, d)?,
-            layers: (0..hyper.n_layers).map(|i| Layer::bind(weights, hyper, i)).collect::<Result<_, _>>()?,
+            embedding: Projection::bind(weights, "token_embd", vocab, d)?,
             output_norm: vector(weights, "output_norm.weight", d)?,
-            head: projection(weights, head, vocab, d)?,
+            head: Projection::bind(weights, head, vocab, d)?,
         })
     }
 }
 
-impl Layer {
-    fn bind(weights: &Weights, hyper: &Hyperparameters, layer: usize) -> Result<Self, Error> {
-        let (d, ff) = (hyper.d_model, hyper.d_ff);
-        let (d_q, d_kv) = (hyper.n_heads * hyper.head_dim, hyper.n_kv_heads * hyper.head_dim);
-        let name = |stage: &str| format!("blk.{layer}.{stage}");
+/// The gated feed-forward: down(silu(gate x) * up x).
+///
+/// Source: Shazeer 2020, arXiv:2002.05202.
+#[derive(Debug)]
+pub(crate) struct FeedForward {
+    gate: Projection,
+    up: Projection,
+    down: Projection,
+    width: usize,
+}
+
+/// Activations of a feed-forward, [n_tokens, width] each.
+#[derive(Debug, Default)]
+pub(crate) struct FfnBuffers {
+    pub(crate) gate: Vec<f32>,
+    pub(crate) up: Vec<f32>,
+    pub(crate) ffn: Vec<f32>,
+}
+
+impl FeedForward {
+    /// `blk.N.ffn_gate{suffix}` and its like.
+    pub(crate) fn bind(weights: &Weights, layer: usize, suffix: &str, width: usize) -> Result<Self, Error> {
+        let d = weights.hyper().d_model;
+        let bind = |stage: &str, rows, cols| {
+            Projection::bind(weights, &format!("blk.{layer}.ffn_{stage}{suffix}"), rows, cols)
+        };
         Ok(Self {
-            attn_norm: vector(weights, &name("attn_norm.weight"), d)?,
-            q: projection(weights, &name("attn_q"), d_q, d)?,
-            k: projection(weights, &name("attn_k"), d_kv, d)?,
-            v: projection(weights, &name("attn_v"), d_kv, d)?,
-            o: projection(weights, &name("attn_output"), d, d_q)?,
-            ffn_norm: vector(weights, &name("ffn_norm.weight"), d)?,
-            gate: projection(weights, &name("ffn_gate"), ff, d)?,
-            up: projection(weights, &name("ffn_up"), ff, d)?,
-            down: projection(weights, &name("ffn_down"), d, ff)?,
+            gate: bind("gate", width, d)?,
+            up: bind("up", width, d)?,
+            down: bind("down", d, width)?,
+            width,
         })
+    }
+
+    /// out <- the feed-forward of x, both [n_tokens, d_model].
+    pub(crate) fn forward(
+        &self,
+        cpu: &mut Cpu,
+        weights: &Weights,
+        x: &[f32],
+        n_tokens: usize,
+        out: &mut [f32],
+        buffers: &mut FfnBuffers,
+    ) {
+        let FfnBuffers { gate, up, ffn } = buffers;
+        for buffer in [&mut *gate, &mut *up, &mut *ffn] {
+            buffer.resize(n_tokens * self.width, 0.0);
+        }
+        cpu.linear(x, n_tokens, &mut [self.gate.job(weights, gate), self.up.job(weights, up)]);
+        cpu.swiglu(ffn, gate, up);
+        cpu.linear(ffn, n_tokens, &mut [self.down.job(weights, out)]);
     }
 }
 
-/// `stage.weight` [rows, cols] and, where the file has one, `stage.bias` [rows].
-fn projection(weights: &Weights, stage: &str, rows: usize, cols: usize) -> Result<Projection, Error> {
-    let name = format!("{stage}.weight");
-    let weight = weights.index(&name)?;
-    check_shape(&name, weights.at(weight).shape, &[rows, cols])?;
-    weights.at(weight).matrix()?;
-    let bias_name = format!("{stage}.bias");
-    let bias = match weights.tensor(&bias_name) {
-        Some(_) => Some(vector(weights, &bias_name, rows)?),
-        None => None,
-    };
-    Ok(Projection { weight, bias })
-}
-
-fn vector(weights: &Weights, name: &str, len: usize) -> Result<Vec<f32>, Error> {
+/// The vector called `name`, as f32.
+pub(crate) fn vector(weights: &Weights, name: &str, len: usize) -> Result<Vec<f32>, Error> {
     let tensor = weights.at(weights.index(name)?);
     check_shape(name, tensor.shape, &[len])?;
     Ok(tensor.to_f32())
 }
 
-fn check_shape(name: &str, got: &[usize], want: &[usize]) -> Result<(), Error> {
+pub(crate) fn check_shape(name: &str, got: &[usize], want: &[usize]) -> Result<(), Error> {
     if got != want {
         return Err(Error::TensorShape { name: name.into(), got: got.into(), want: want.into() });
     }

@@ -4,20 +4,39 @@
 //! paged KV cache and the CPU executor; it knows tokens and numbers, never text. [`Forward`] is the border to the
 //! engine, which decides what runs when; the engine's simulations implement it too.
 //!
-//! May depend on `weights`, `kernels` and `tensor`. Start reading at `dense.rs`: the layer loop reads like the paper.
+//! ```text
+//! model.rs      a step: embedding, layers, head; the draft beside it
+//!  ├ dense.rs       Llama and Qwen2
+//!  ├ deepseek.rs    DeepSeek: mla.rs (attention) and moe.rs (experts)
+//!  ├ draft.rs       DeepSeek's draft layer
+//!  ├ batch.rs, pass.rs, kv.rs   the tokens, what layers work with, what is remembered
+//!  └ trace.rs       what happened inside
+//! ```
+//! May depend on `weights`, `experts`, `kernels` and `tensor`. Start reading at `deepseek.rs`: the layer loop reads like the
+//! paper.
 
+mod batch;
+mod deepseek;
 mod dense;
+mod draft;
 mod error;
 mod forward;
 mod kv;
 mod layers;
+mod mla;
+mod model;
+mod moe;
+mod pass;
 mod rope;
+mod trace;
 
-pub use dense::{Model, Options};
 pub use error::Error;
 pub use forward::{Chunk, Forward, Limits, LogitsOf, SeqId};
 pub use kernels::Precision;
-pub use kv::KvCache;
+pub use kv::{KvCache, KvShape};
+pub use mla::LatentForm;
+pub use model::{Model, Options};
+pub use trace::Trace;
 
 /// A token: an index into the vocabulary.
 pub type TokenId = u32;

@@ -37,13 +37,30 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// The tensor has not exactly two dimensions.
     pub fn matrix(&self) -> Result<Matrix<'a>, Error> {
-        let not_a_matrix = || Error::NotAMatrix { tensor: self.name.into(), shape: self.shape.into() };
-        let &[rows, cols] = self.shape else { return Err(not_a_matrix()) };
-        let matrix = Matrix::new(self.dtype, rows, cols, self.data).map_err(|_| not_a_matrix())?;
+        let &[rows, cols] = self.shape else { return Err(self.not_a_matrix()) };
+        let matrix = Matrix::new(self.dtype, rows, cols, self.data).map_err(|_| self.not_a_matrix())?;
         match self.scale {
-            Some(scale) => matrix.with_scale(scale).ok_or_else(not_a_matrix),
+            Some(scale) => matrix.with_scale(scale).ok_or_else(|| self.not_a_matrix()),
             None => Ok(matrix),
         }
+    }
+
+    /// The tensor as a matrix of the rows of its last dimension, whatever the dimensions before.
+    ///
+    /// # Errors
+    /// The tensor has fewer than two dimensions.
+    pub fn stacked(&self) -> Result<Matrix<'a>, Error> {
+        match *self.shape {
+            [.., _, _, cols] => {
+                let n_rows = self.len() / cols.max(1);
+                Matrix::new(self.dtype, n_rows, cols, self.data).map_err(|_| self.not_a_matrix())
+            }
+            _ => self.matrix(),
+        }
+    }
+
+    fn not_a_matrix(&self) -> Error {
+        Error::NotAMatrix { tensor: self.name.into(), shape: self.shape.into() }
     }
 
     /// All values as f32, with FP8 scales applied; integers are converted.

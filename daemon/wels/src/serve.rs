@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use api::{App, Config, GenerationDefaults, ModelInfo, ModelSlot, ServedModel};
-use model::{Forward, KvCache, Options, Precision};
+use model::{Forward, KvShape, Options, Precision};
 use serde_json::json;
 use store::Store;
 use tokio::net::TcpListener;
@@ -92,8 +92,7 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
 
 /// Tokens of KV cache: as many as the memory asked for holds, or a quarter of what is free.
 fn kv_tokens(hyper: &Hyperparameters, context: usize, asked: Option<u64>) -> Result<usize> {
-    let Hyperparameters { n_layers, n_kv_heads, head_dim, .. } = *hyper;
-    let bytes = KvCache::token_bytes(Precision::Fast, n_layers, n_kv_heads, head_dim) as u64;
+    let bytes = KvShape::of(hyper, 0).token_bytes(Precision::Fast) as u64;
     let (_, free) = machine::memory();
     let tokens = (asked.unwrap_or(free / KV_SHARE) / bytes.max(1)) as usize;
     if tokens < context.min(2048) {

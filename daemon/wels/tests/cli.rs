@@ -29,11 +29,6 @@ fn complaint(output: &Output) -> String {
     text
 }
 
-fn fixture(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
-    zstd::decode_all(&fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))[..]).unwrap()
-}
-
 /// A folder with a small GGUF in it.
 struct Desk {
     dir: tempfile::TempDir,
@@ -44,7 +39,7 @@ impl Desk {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let gguf = dir.path().join("tiny.gguf");
-        fs::write(&gguf, fixture("gguf/tiny-qwen2.q8_0.gguf.zst")).unwrap();
+        fs::write(&gguf, fixtures::read("gguf/tiny-qwen2.q8_0.gguf")).unwrap();
         Self { dir, gguf }
     }
 
@@ -63,16 +58,13 @@ impl Desk {
 }
 
 fn smollm2() -> String {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-data");
-    let path = std::env::var_os("WELS_TEST_DATA").map_or(default, PathBuf::from).join("smollm2.gguf");
-    assert!(path.exists(), "{} is missing: run `cargo xtask fetch`", path.display());
-    path.to_str().unwrap().to_owned()
+    fixtures::test_data("smollm2.gguf").to_str().unwrap().to_owned()
 }
 
 #[test]
 fn eval_of_a_gguf_and_of_its_pack_give_the_reference_numbers() {
     let desk = Desk::new();
-    let expected = fixture("gguf/tiny-qwen2.q8_0.expected.safetensors.zst");
+    let expected = fixtures::read("gguf/tiny-qwen2.q8_0.expected.safetensors");
     let expected = View::parse(&expected).unwrap();
     let prompt = expected.tensor("p33.input_ids").unwrap().i32().unwrap();
     let tokens = desk.write("tokens.json", json!({ "p33": prompt }).to_string());

@@ -40,7 +40,7 @@ pub struct Choice {
     pub weight: f32,
 }
 
-/// Chooses experts for one token, greatest score first; of equal scores the lower index.
+/// Chooses experts for one token, listed by descending weight; of equal scores the lower index comes first.
 ///
 /// ```text
 /// score[e]  = softmax(logits)[e]  or  sigmoid(logits[e])
@@ -72,7 +72,9 @@ pub fn route(choices: &mut [Choice], logits: &[f32], bias: Option<&[f32]>, route
         .flat_map(|group| group * group_size..(group + 1) * group_size)
         .collect();
     candidates.sort_unstable();
-    let chosen = greatest(&biased, candidates, router.top_k);
+    let mut chosen = greatest(&biased, candidates, router.top_k);
+    chosen.sort_unstable();
+    let chosen = greatest(&scores, chosen, router.top_k);
     let sum: f32 = chosen.iter().map(|&expert| scores[expert]).sum();
     let norm = if router.normalise { sum + 1e-20 } else { 1.0 };
     for (choice, expert) in choices.iter_mut().zip(chosen) {
@@ -143,7 +145,7 @@ mod tests {
     fn a_bias_moves_the_choice_and_not_the_weight() {
         let router = Router { gating: Gating::Sigmoid, ..PLAIN };
         let choices = routed(&[0.0, 0.0, 0.0], Some(&[0.0, 1.0, -1.0]), router);
-        assert_eq!(experts(&choices), [1, 0]);
+        assert_eq!(experts(&choices), [0, 1]);
         assert!(choices.iter().all(|choice| choice.weight == 0.5));
     }
 

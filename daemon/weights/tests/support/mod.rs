@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,18 @@ use tempfile::TempDir;
 use tensor::DType;
 use weights::{Weights, safetensors};
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures");
-
 /// Every committed Hugging Face folder.
-pub(crate) const FOLDERS: [&str; 3] = ["tiny-llama", "tiny-qwen2", "tiny-qwen2-tied"];
+pub(crate) const FOLDERS: [&str; 6] = [
+    "tiny-llama",
+    "tiny-qwen2",
+    "tiny-deepseek-v2",
+    "tiny-deepseek-v2-lite",
+    "tiny-deepseek-v3",
+    "tiny-deepseek-v3-fp8",
+];
 /// Every committed GGUF file.
 pub(crate) const GGUFS: [&str; 3] =
-    ["tiny-llama.q4_0.gguf", "tiny-qwen2.q8_0.gguf", "tiny-qwen2-tied.f16.gguf"];
+    ["tiny-llama.q4_0.gguf", "tiny-qwen2.q8_0.gguf", "tiny-deepseek-v3-k256.q4_k_m.gguf"];
 
 /// A temporary folder with a model in it.
 pub(crate) struct Model {
@@ -37,31 +42,21 @@ impl Model {
     }
 }
 
-fn unpack(from: &Path, to: &Path) {
-    let packed = File::open(from).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
-    zstd::stream::copy_decode(packed, File::create(to).unwrap()).unwrap();
+impl From<fixtures::Model> for Model {
+    fn from(model: fixtures::Model) -> Self {
+        let (dir, path) = model.into_parts();
+        Self { dir, path }
+    }
 }
 
 /// A fixture folder, decompressed.
 pub(crate) fn folder(name: &str) -> Model {
-    let model = Model::new(name);
-    fs::create_dir(&model.path).unwrap();
-    for entry in fs::read_dir(Path::new(FIXTURES).join(name)).unwrap() {
-        let from = entry.unwrap().path();
-        let file = from.file_name().unwrap().to_str().unwrap();
-        match file.strip_suffix(".zst") {
-            Some(file) => unpack(&from, &model.path.join(file)),
-            None => drop(fs::copy(&from, model.path.join(file)).unwrap()),
-        }
-    }
-    model
+    fixtures::folder(name).into()
 }
 
 /// A fixture GGUF file, decompressed.
 pub(crate) fn gguf(name: &str) -> Model {
-    let model = Model::new(name);
-    unpack(&Path::new(FIXTURES).join("gguf").join(format!("{name}.zst")), &model.path);
-    model
+    fixtures::gguf(name).into()
 }
 
 /// Every committed model.

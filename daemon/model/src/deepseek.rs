@@ -1,0 +1,124 @@
+//! DeepSeek V2, V3, R1 and Kimi K2: the layer loop.
+//!
+//! Source: DeepSeek-V2, arXiv:2405.04434; DeepSeek-V3, arXiv:2412.19437.
+
+use std::sync::Arc;
+
+use experts::Experts;
+use weights::Weights;
+
+use crate::Error;
+use crate::layers::{FeedForward, FfnBuffers, vector};
+use crate::mla::{LatentAttention, LatentBuffers, LatentForm};
+use crate::moe::{Mixture, MixtureBuffers};
+use crate::pass::Pass;
+
+/// The decoder layers.
+#[derive(Debug)]
+pub(crate) struct DeepSeek {
+    layers: Vec<Layer>,
+    stages: Stages,
+}
+
+/// What all layers share: routed experts and activations.
+#[derive(Debug)]
+pub(crate) struct Stages {
+    experts: Experts,
+    normed: Vec<f32>,
+    attention: LatentBuffers,
+    mixture: MixtureBuffers,
+    ffn: FfnBuffers,
+    out: Vec<f32>,
+}
+
+/// One decoder layer: latent attention, then a feed-forward or a mixture of them.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    attn_norm: Vec<f32>,
+    attention: LatentAttention,
+    ffn_norm: Vec<f32>,
+    ffn: Ffn,
+}
+
+#[derive(Debug)]
+enum Ffn {
+    Dense(FeedForward),
+    Mixture(Mixture),
+}
+
+impl DeepSeek {
+    /// Binds the layers, and the experts of `n_draft_layers` behind them too.
+    pub(crate) fn bind(
+        weights: &Arc<Weights>,
+        form: LatentForm,
+        n_draft_layers: usize,
+    ) -> Result<Self, Error> {
+        let hyper = weights.hyper();
+        let layers = (0..hyper.n_layers).map(|i| Layer::bind(weights, i, form)).collect::<Result<_, _>>()?;
+        let mixtures =
+            hyper.moe.map_or(0..0, |moe| moe.n_dense_layers as u32..(hyper.n_layers + n_draft_layers) as u32);
+        let experts = Experts::bind(weights, mixtures, hyper.moe.map_or(0, |moe| moe.n_experts))?;
+        Ok(Self { layers, stages: Stages::new(experts) })
+    }
+
+    /// hidden [n_tokens, d_model] <- the last layer's output.
+    pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32]) {
+        for (i, layer) in self.layers.iter().enumerate() {
+            layer.forward(pass, i, hidden, &mut self.stages);
+            pass.trace_hidden(i, hidden);
+        }
+    }
+
+    /// What a draft layer computes with, too.
+    pub(crate) fn stages(&mut self) -> &mut Stages {
+        &mut self.stages
+    }
+}
+
+impl Stages {
+    fn new(experts: Experts) -> Self {
+        let (attention, mixture, ffn) =
+            (LatentBuffers::default(), MixtureBuffers::default(), FfnBuffers::default());
+        Self { experts, normed: Vec::new(), attention, mixture, ffn, out: Vec::new() }
+    }
+}
+
+impl Layer {
+    pub(crate) fn bind(weights: &Weights, layer: usize, form: LatentForm) -> Result<Self, Error> {
+        let hyper = weights.hyper();
+        let norm = |stage: &str| vector(weights, &format!("blk.{layer}.{stage}.weight"), hyper.d_model);
+        Ok(Self {
+            attn_norm: norm("attn_norm")?,
+            attention: LatentAttention::bind(weights, layer, form)?,
+            ffn_norm: norm("ffn_norm")?,
+            ffn: match &hyper.moe {
+                Some(moe) if layer >= moe.n_dense_layers => Ffn::Mixture(Mixture::bind(weights, layer, moe)?),
+                _ => Ffn::Dense(FeedForward::bind(weights, layer, "", hyper.d_ff)?),
+            },
+        })
+    }
+
+    /// hidden [n_tokens, d_model] <- this layer's output; keys go to layer `kv_layer` of the cache.
+    pub(crate) fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        kv_layer: usize,
+        hidden: &mut [f32],
+        stages: &mut Stages,
+    ) {
+        let Stages { experts, normed, attention, mixture, ffn, out } = stages;
+        let (n, eps) = (pass.n_tokens(), pass.hyper().rms_eps);
+        normed.resize(hidden.len(), 0.0);
+        out.resize(hidden.len(), 0.0);
+        pass.cpu.rms_norm(normed, hidden, &self.attn_norm, eps);
+        self.attention.forward(pass, kv_layer, normed, out, attention);
+        pass.cpu.add(hidden, out);
+
+        pass.cpu.rms_norm(normed, hidden, &self.ffn_norm, eps);
+        match &self.ffn {
+            Ffn::Dense(dense) => dense.forward(pass.cpu, pass.weights, normed, n, out, ffn),
+            Ffn::Mixture(experts_of) => experts_of.forward(pass, experts, normed, out, (mixture, ffn)),
+        }
+        pass.cpu.add(hidden, out);
+    }
+}

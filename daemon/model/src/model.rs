@@ -1,0 +1,297 @@
+//! A model: weights bound to the layers of their architecture, the KV cache, and the steps over both.
+
+use std::sync::Arc;
+
+use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Precision, RopeTable};
+use weights::{Architecture, Weights};
+
+use crate::batch::Batch;
+use crate::deepseek::DeepSeek;
+use crate::dense::Dense;
+use crate::draft::Draft;
+use crate::forward::{Chunk, Forward, Limits, SeqId};
+use crate::kv::{KvCache, KvShape};
+use crate::layers::Ends;
+use crate::mla::LatentForm;
+use crate::pass::Pass;
+use crate::trace::Trace;
+use crate::{Error, TokenId, rope};
+
+/// Tokens a step may carry: longer prompts go in several steps.
+const STEP_TOKENS: usize = 512;
+
+/// How a model is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Arithmetic.
+    pub precision: Precision,
+    /// Threads; `None` takes one a core.
+    pub threads: Option<usize>,
+    /// Workers stay on a core each.
+    pub pin: bool,
+    /// Tokens of KV cache, over all sequences.
+    pub kv_tokens: usize,
+    /// Longest sequence; cut to the model's own context.
+    pub context: usize,
+    /// Loads the model's draft layer, where it has one, for [`Forward::draft`]. It takes a layer's share of the KV cache
+    /// and of the time of every step.
+    pub draft: bool,
+    /// Form of latent attention; the results agree to rounding.
+    pub latent: LatentForm,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            precision: Precision::Fast,
+            threads: None,
+            pin: false,
+            kv_tokens: 16384,
+            context: 8192,
+            draft: false,
+            latent: LatentForm::Auto,
+        }
+    }
+}
+
+/// A transformer on the CPU.
+pub struct Model {
+    weights: Arc<Weights>,
+    ends: Ends,
+    body: Body,
+    draft: Option<Draft>,
+    rope: RopeTable,
+    limits: Limits,
+    kv: KvCache,
+    cpu: Cpu,
+    trace: Option<Trace>,
+    /// The residual stream, [n_tokens, d_model].
+    hidden: Vec<f32>,
+    /// Its rows that are wanted, normed.
+    normed: Vec<f32>,
+}
+
+/// The layers, by architecture.
+#[derive(Debug)]
+enum Body {
+    Dense(Box<Dense>),
+    DeepSeek(Box<DeepSeek>),
+}
+
+impl Model {
+    /// Binds mapped weights to the layer loop.
+    pub fn new(weights: Arc<Weights>, options: &Options) -> Result<Self, Error> {
+        let hyper = weights.hyper();
+        let n_draft_layers = if options.draft { hyper.n_draft_layers.min(1) } else { 0 };
+        let (body, draft) = match hyper.architecture {
+            Architecture::Llama | Architecture::Qwen2 => {
+                (Body::Dense(Box::new(Dense::bind(&weights)?)), None)
+            }
+            Architecture::DeepSeek2 => {
+                let body = DeepSeek::bind(&weights, options.latent, n_draft_layers)?;
+                let draft =
+                    (n_draft_layers > 0).then(|| Draft::bind(&weights, options.latent)).transpose()?;
+                (Body::DeepSeek(Box::new(body)), draft)
+            }
+        };
+        let ends = Ends::bind(&weights)?;
+        let (freqs, scale) = rope::inverse_frequencies(&hyper.rope, &weights)?;
+        let context = options.context.min(hyper.context);
+        let kv_tokens = options.kv_tokens.max(context.min(BLOCK_TOKENS));
+        let kv = KvCache::new(options.precision, KvShape::of(hyper, n_draft_layers), kv_tokens);
+        let limits = Limits {
+            n_vocab: hyper.n_vocab,
+            context: context.min(kv.capacity()),
+            step_tokens: STEP_TOKENS,
+            kv_tokens: kv.capacity(),
+        };
+        let cpu = Cpu::new(CpuOptions {
+            threads: options.threads,
+            precision: options.precision,
+            pin: options.pin,
+            ..CpuOptions::default()
+        })?;
+        let rope = RopeTable::new(&freqs, scale, hyper.rope.pairs);
+        let (hidden, normed) = (Vec::new(), Vec::new());
+        Ok(Self { ends, body, draft, rope, limits, kv, cpu, trace: None, hidden, normed, weights })
+    }
+
+    /// The executor, for its level and number of threads.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// The KV cache, for its sizes.
+    pub fn kv(&self) -> &KvCache {
+        &self.kv
+    }
+
+    /// Records what happens inside the layers from here on; [`take_trace`](Self::take_trace) ends it.
+    pub fn start_trace(&mut self) {
+        self.trace = Some(Trace::default());
+    }
+
+    /// What was recorded; empty where nothing was.
+    pub fn take_trace(&mut self) -> Trace {
+        self.trace.take().unwrap_or_default()
+    }
+
+    /// The draft layer's logits for every position it has not seen yet, [n_positions, n_vocab], with the token chosen to
+    /// come next: after a step over a whole prompt, position i's row guesses token i + 2. Empty without a draft layer.
+    pub fn draft_logits(&mut self, seq: SeqId, next: TokenId) -> Vec<f32> {
+        let Some(draft) = &mut self.draft else { return Vec::new() };
+        let (batch, hidden) = draft.take(&self.kv, &[(seq, next)]);
+        self.draft_pass(&batch, &hidden);
+        let rows: Vec<usize> = (0..batch.len()).collect();
+        self.draft_head(&rows)
+    }
+
+    fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), Error> {
+        for chunk in chunks {
+            let (wanted, reserved) = (self.kv.len(chunk.seq) + chunk.tokens.len(), self.kv.room(chunk.seq));
+            if wanted > reserved {
+                return Err(Error::BeyondReservation { seq: chunk.seq.0, wanted, reserved });
+            }
+            let n_vocab = self.limits.n_vocab;
+            if let Some(&id) = chunk.tokens.iter().find(|&&id| id as usize >= n_vocab) {
+                return Err(Error::UnknownToken { id, n_vocab });
+            }
+        }
+        Ok(())
+    }
+
+    /// hidden [n_tokens, d_model] <- the last layer's output for every token of the batch.
+    fn layers(&mut self, batch: &Batch) {
+        let Self { weights, ends, body, rope, kv, cpu, trace, hidden, .. } = self;
+        hidden.resize(batch.len() * weights.hyper().d_model, 0.0);
+        cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
+        let mut pass = Pass { weights, cpu, kv, rope, batch, trace: trace.as_mut() };
+        match body {
+            Body::Dense(dense) => dense.forward(&mut pass, hidden),
+            Body::DeepSeek(deepseek) => deepseek.forward(&mut pass, hidden),
+        }
+    }
+
+    /// logits [rows.len(), n_vocab] <- norm and head over some rows of hidden; normed holds the normed rows.
+    fn head(&mut self, rows: &[usize], logits: &mut Vec<f32>) {
+        let Self { weights, ends, cpu, hidden, normed, limits, .. } = self;
+        let hyper = weights.hyper();
+        let wanted: Vec<f32> = rows_of(hidden, hyper.d_model, rows);
+        normed.resize(wanted.len(), 0.0);
+        cpu.rms_norm(normed, &wanted, &ends.output_norm, hyper.rms_eps);
+        logits.resize(rows.len() * limits.n_vocab, 0.0);
+        cpu.linear(normed, rows.len(), &mut [ends.head.job(weights, logits)]);
+    }
+
+    /// Lets the draft layer see what it has not, now that the chunks say what follows.
+    fn catch_up(&mut self, chunks: &[Chunk<'_>]) {
+        let due = self.draft.as_mut().and_then(|draft| draft.due(&self.kv, chunks));
+        if let Some((batch, hidden)) = due {
+            self.draft_pass(&batch, &hidden);
+        }
+    }
+
+    /// Hands the step's outputs, normed, to the draft layer.
+    fn hold(&mut self, batch: &Batch, chunks: &[Chunk<'_>]) {
+        let Self { weights, ends, draft, cpu, hidden, normed, .. } = self;
+        if let Some(draft) = draft {
+            normed.resize(hidden.len(), 0.0);
+            cpu.rms_norm(normed, hidden, &ends.output_norm, weights.hyper().rms_eps);
+            draft.hold(batch, chunks, normed);
+        }
+    }
+
+    fn draft_pass(&mut self, batch: &Batch, hidden: &[f32]) {
+        let Self { weights, ends, body, draft, rope, kv, cpu, .. } = self;
+        if let (Some(draft), Body::DeepSeek(deepseek)) = (draft, body) {
+            let mut pass = Pass { weights, cpu, kv, rope, batch, trace: None };
+            draft.forward(&mut pass, deepseek.stages(), ends, hidden);
+        }
+    }
+
+    /// The draft layer's logits [rows.len(), n_vocab] for some rows of its last pass.
+    fn draft_head(&mut self, rows: &[usize]) -> Vec<f32> {
+        let Self { weights, ends, draft, cpu, limits, .. } = self;
+        let Some(draft) = draft else { return Vec::new() };
+        let x = draft.outputs(rows);
+        let mut logits = vec![0.0; rows.len() * limits.n_vocab];
+        cpu.linear(&x, rows.len(), &mut [draft.head(ends).job(weights, &mut logits)]);
+        logits
+    }
+}
+
+/// Some rows of `x` [.., width].
+pub(crate) fn rows_of(x: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+    rows.iter().flat_map(|&row| &x[row * width..(row + 1) * width]).copied().collect()
+}
+
+impl Forward for Model {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn open(&mut self, n_tokens: usize) -> Option<SeqId> {
+        self.kv.open(n_tokens)
+    }
+
+    fn resize(&mut self, seq: SeqId, n_tokens: usize) -> bool {
+        self.kv.resize(seq, n_tokens)
+    }
+
+    fn close(&mut self, seq: SeqId) {
+        self.kv.close(seq);
+        self.draft.iter_mut().for_each(|draft| draft.close(seq));
+    }
+
+    fn len(&self, seq: SeqId) -> usize {
+        self.kv.len(seq)
+    }
+
+    fn truncate(&mut self, seq: SeqId, n_tokens: usize) {
+        assert!(n_tokens <= self.kv.len(seq), "sequence {seq}: truncate only shortens");
+        self.kv.set_len(seq, n_tokens);
+        self.draft.iter_mut().for_each(|draft| draft.truncate(seq, n_tokens));
+    }
+
+    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<(), Error> {
+        self.check(chunks)?;
+        self.catch_up(chunks);
+        let batch = Batch::of_chunks(&self.kv, chunks);
+        self.layers(&batch);
+        self.head(&batch.wanted_rows(chunks), logits);
+        self.hold(&batch, chunks);
+        for chunk in chunks {
+            self.kv.set_len(chunk.seq, self.kv.len(chunk.seq) + chunk.tokens.len());
+        }
+        Ok(())
+    }
+
+    fn draft(&mut self, next: &[(SeqId, TokenId)], n: usize) -> Result<Vec<Vec<TokenId>>, Error> {
+        let mut guesses = vec![Vec::new(); next.len()];
+        let Some(draft) = self.draft.as_mut().filter(|_| n > 0) else { return Ok(guesses) };
+        let (mut batch, mut hidden) = draft.take(&self.kv, next);
+        // A sequence that nothing is held of gets no guess: it has not stepped since the last.
+        let guessing: Vec<usize> =
+            batch.rows().enumerate().filter(|(_, rows)| !rows.is_empty()).map(|(i, _)| i).collect();
+        for depth in 0..n {
+            if guessing.is_empty() {
+                break;
+            }
+            self.draft_pass(&batch, &hidden);
+            let last: Vec<usize> =
+                batch.rows().filter(|rows| !rows.is_empty()).map(|rows| rows.end - 1).collect();
+            let logits = self.draft_head(&last);
+            for (&i, row) in guessing.iter().zip(logits.chunks_exact(self.limits.n_vocab)) {
+                guesses[i].push(tensor::reference::argmax(row) as TokenId);
+            }
+            // The next guess follows from this one; its key is overwritten when the truth is known.
+            hidden = self.draft.as_ref().map_or_else(Vec::new, |draft| draft.outputs(&last));
+            batch = Batch::default();
+            for &i in &guessing {
+                let seq = next[i].0;
+                batch.push(&self.kv, seq, self.kv.len(seq) + depth, &guesses[i][depth..]);
+            }
+        }
+        Ok(guesses)
+    }
+}

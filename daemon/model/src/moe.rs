@@ -1,0 +1,227 @@
+//! The mixture of experts: a router, the experts it chooses, and those that all tokens share.
+//!
+//! ```text
+//! out[t] = shared(x[t]) + sum over the top_k experts e of t: weight[t, e] expert_e(x[t])
+//! ```
+//! Experts are computed in the order they become ready, each for all of its tokens; their results are kept apart and
+//! summed in the router's order, so that the sum does not depend on that order.
+//! Source: DeepSeekMoE, arXiv:2401.06066; DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
+
+use experts::{Expert, Experts};
+use kernels::{Choice, Cpu, Linear, Router, Tokens};
+use weights::{Moe, Weights};
+
+use crate::Error;
+use crate::layers::{FeedForward, FfnBuffers, Projection, vector};
+use crate::pass::Pass;
+
+/// The mixture of one layer.
+#[derive(Debug)]
+pub(crate) struct Mixture {
+    layer: u32,
+    /// Mixtures before this one.
+    idx: usize,
+    router: Projection,
+    bias: Option<Vec<f32>>,
+    rule: Router,
+    n_experts: usize,
+    d_expert: usize,
+    shared: Option<FeedForward>,
+}
+
+/// Activations of a mixture.
+#[derive(Debug, Default)]
+pub(crate) struct MixtureBuffers {
+    /// [n_tokens, n_experts]
+    logits: Vec<f32>,
+    /// [n_tokens, top_k]
+    choices: Vec<Choice>,
+    routes: Routes,
+    /// Results of the experts, a row a choice: [n_tokens * top_k, d_model].
+    rows: Vec<f32>,
+    /// Of the experts that are ready, a row for each of their tokens: [rows, d_expert].
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    ffn: Vec<f32>,
+}
+
+/// A step's choices by expert. Results lie expert after expert, each one's tokens in order.
+#[derive(Debug, Default)]
+struct Routes {
+    /// Experts that any token goes to, ascending.
+    experts: Vec<u32>,
+    /// Of each expert of the layer, its first row of results; one entry more than experts.
+    first: Vec<usize>,
+    /// Of each row of results, its token.
+    tokens: Vec<u32>,
+    /// Of each choice, its row of results: [n_tokens, top_k].
+    places: Vec<u32>,
+}
+
+impl Routes {
+    /// Sorts the choices [n_tokens, top_k] by expert.
+    fn sort(&mut self, choices: &[Choice], top_k: usize, n_experts: usize) {
+        let Self { experts, first, tokens, places } = self;
+        first.clear();
+        first.resize(n_experts + 1, 0);
+        choices.iter().for_each(|choice| first[choice.expert as usize + 1] += 1);
+        experts.clear();
+        experts.extend((0..n_experts as u32).filter(|&e| first[e as usize + 1] > 0));
+        (0..n_experts).for_each(|e| first[e + 1] += first[e]);
+        let mut next = first.clone();
+        tokens.resize(choices.len(), 0);
+        places.clear();
+        for (i, choice) in choices.iter().enumerate() {
+            let row = &mut next[choice.expert as usize];
+            tokens[*row] = (i / top_k) as u32;
+            places.push(*row as u32);
+            *row += 1;
+        }
+    }
+
+    /// Tokens of an expert, in the order of its rows.
+    fn tokens_of(&self, expert: u32) -> &[u32] {
+        &self.tokens[self.first[expert as usize]..self.first[expert as usize + 1]]
+    }
+}
+
+impl Mixture {
+    pub(crate) fn bind(weights: &Weights, layer: usize, moe: &Moe) -> Result<Self, Error> {
+        let hyper = weights.hyper();
+        let name = |stage: &str| format!("blk.{layer}.{stage}");
+        let bias = name("exp_probs_b.bias");
+        let shared = (moe.n_shared > 0).then_some(moe.n_shared * moe.d_expert);
+        Ok(Self {
+            layer: layer as u32,
+            idx: layer - moe.n_dense_layers,
+            router: Projection::bind(weights, &name("ffn_gate_inp"), moe.n_experts, hyper.d_model)?,
+            bias: match weights.tensor(&bias) {
+                Some(_) => Some(vector(weights, &bias, moe.n_experts)?),
+                None => None,
+            },
+            rule: moe.router(),
+            n_experts: moe.n_experts,
+            d_expert: moe.d_expert,
+            shared: shared.map(|width| FeedForward::bind(weights, layer, "_shexp", width)).transpose()?,
+        })
+    }
+
+    /// out <- the mixture of x, both [n_tokens, d_model].
+    pub(crate) fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        experts: &mut Experts,
+        x: &[f32],
+        out: &mut [f32],
+        (a, ffn): (&mut MixtureBuffers, &mut FfnBuffers),
+    ) {
+        let (weights, n, d) = (pass.weights, pass.n_tokens(), pass.hyper().d_model);
+        self.route(pass, x, a);
+        a.routes.sort(&a.choices, self.rule.top_k, self.n_experts);
+        a.rows.resize(a.choices.len() * d, 0.0);
+        let cpu = &mut *pass.cpu;
+        let mut wanted = experts.want(self.layer, &a.routes.experts);
+        match &self.shared {
+            Some(shared) => shared.forward(cpu, weights, x, n, out, ffn),
+            None => out.fill(0.0),
+        }
+        while let Some(ready) = wanted.ready() {
+            self.compute(cpu, &ready, x, n, a);
+        }
+        cpu.combine(out, d, &a.rows, &a.choices, &a.routes.places);
+    }
+
+    /// choices <- the router's, for every token.
+    fn route(&self, pass: &mut Pass<'_>, x: &[f32], a: &mut MixtureBuffers) {
+        let n = pass.n_tokens();
+        a.logits.resize(n * self.n_experts, 0.0);
+        a.choices.resize(n * self.rule.top_k, Choice::default());
+        pass.cpu.linear(x, n, &mut [self.router.job(pass.weights, &mut a.logits)]);
+        pass.cpu.route(&mut a.choices, &a.logits, self.n_experts, self.bias.as_deref(), &self.rule);
+        if let Some(trace) = &mut pass.trace {
+            trace.add_choices(self.idx, &a.choices);
+        }
+    }
+
+    /// Rows of results <- down(silu(gate x) * up x) of some experts, each for its tokens.
+    fn compute(
+        &self,
+        cpu: &mut Cpu,
+        ready: &[Expert<'_>],
+        x: &[f32],
+        n_tokens: usize,
+        a: &mut MixtureBuffers,
+    ) {
+        let MixtureBuffers { routes, rows, gate, up, ffn, .. } = a;
+        let width = self.d_expert;
+        let n_rows: usize = ready.iter().map(|expert| routes.tokens_of(expert.key.expert).len()).sum();
+        for buffer in [&mut *gate, &mut *up, &mut *ffn] {
+            buffer.resize(n_rows * width, 0.0);
+        }
+        let mut jobs = Vec::with_capacity(2 * ready.len());
+        let (mut gates, mut ups) = (gate.as_mut_slice(), up.as_mut_slice());
+        for expert in ready {
+            let tokens = routes.tokens_of(expert.key.expert);
+            let (gate, up) = (take(&mut gates, tokens.len() * width), take(&mut ups, tokens.len() * width));
+            jobs.push(Linear::new(expert.gate, gate).tokens(Tokens::List(tokens)));
+            jobs.push(Linear::new(expert.up, up).tokens(Tokens::List(tokens)));
+        }
+        cpu.linear(x, n_tokens, &mut jobs);
+        cpu.swiglu(ffn, gate, up);
+        self.down(cpu, ready, ffn, routes, rows);
+    }
+
+    /// Rows of results <- down of the activations [rows, d_expert], expert after expert.
+    fn down(&self, cpu: &mut Cpu, ready: &[Expert<'_>], ffn: &[f32], routes: &Routes, rows: &mut [f32]) {
+        let d = rows.len() / routes.tokens.len();
+        let mut jobs = Vec::with_capacity(ready.len());
+        let (mut rest, mut row, mut first) = (rows, 0, 0);
+        let mut ascending: Vec<(usize, &Expert<'_>)> = Vec::with_capacity(ready.len());
+        for expert in ready {
+            ascending.push((first, expert));
+            first += routes.tokens_of(expert.key.expert).len();
+        }
+        // Results lie in the order of the experts' numbers, whatever order they came in.
+        ascending.sort_unstable_by_key(|(_, expert)| expert.key);
+        for (first, expert) in ascending {
+            let place = routes.first[expert.key.expert as usize];
+            let n = routes.tokens_of(expert.key.expert).len();
+            take(&mut rest, (place - row) * d);
+            row = place + n;
+            let tokens = Tokens::Every { first, step: 1, n };
+            jobs.push(Linear::new(expert.down, take(&mut rest, n * d)).tokens(tokens));
+        }
+        cpu.linear(ffn, first, &mut jobs);
+    }
+}
+
+/// Splits the first `n` values off.
+fn take<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
+    let (taken, left) = std::mem::take(rest).split_at_mut(n);
+    *rest = left;
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_finds_its_row_and_every_row_its_token() {
+        let choices = [3, 0, 0, 2, 3, 2].map(|expert| Choice { expert, weight: 1.0 });
+        let mut routes = Routes::default();
+        routes.sort(&choices, 2, 5);
+        assert_eq!(routes.experts, [0, 2, 3]);
+        assert_eq!(routes.tokens_of(0), [0, 1]);
+        assert!(routes.tokens_of(1).is_empty());
+        assert_eq!(routes.tokens_of(3), [0, 2]);
+        for (i, choice) in choices.iter().enumerate() {
+            let row = routes.places[i] as usize;
+            assert_eq!(routes.tokens[row] as usize, i / 2);
+            assert!(
+                (routes.first[choice.expert as usize]..routes.first[choice.expert as usize + 1])
+                    .contains(&row)
+            );
+        }
+    }
+}

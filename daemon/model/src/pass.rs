@@ -1,0 +1,36 @@
+//! What the layers of every architecture work with.
+
+use kernels::{Cpu, RopeTable};
+use weights::{Hyperparameters, Weights};
+
+use crate::batch::Batch;
+use crate::kv::KvCache;
+use crate::trace::Trace;
+
+/// One pass of a batch through some layers.
+pub(crate) struct Pass<'a> {
+    pub(crate) weights: &'a Weights,
+    pub(crate) cpu: &'a mut Cpu,
+    pub(crate) kv: &'a mut KvCache,
+    pub(crate) rope: &'a RopeTable,
+    pub(crate) batch: &'a Batch,
+    pub(crate) trace: Option<&'a mut Trace>,
+}
+
+impl<'a> Pass<'a> {
+    pub(crate) fn hyper(&self) -> &'a Hyperparameters {
+        self.weights.hyper()
+    }
+
+    /// Tokens of the batch.
+    pub(crate) fn n_tokens(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Notes the residual stream [n_tokens, d_model] behind a layer, where somebody wants to know.
+    pub(crate) fn trace_hidden(&mut self, layer: usize, hidden: &[f32]) {
+        if let Some(trace) = &mut self.trace {
+            trace.add_hidden(layer, hidden);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole models against references: logits, what happens inside, and what must not change them.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod deepseek;
+mod draft;
+
+mod inside;
+mod logits;
+mod support;
