@@ -15,6 +15,7 @@ mod fair;
 mod handle;
 mod prefix;
 mod request;
+mod running;
 mod sampler;
 mod scheduler;
 pub mod sim;

@@ -1,0 +1,109 @@
+//! A sequence in the batch: what it has been fed, what it says, how it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use model::{Chunk, LogitsOf, SeqId, TokenId};
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::handle::Counters;
+use crate::request::{Event, FinishReason, Request, Timings};
+use crate::sampler::{Sampler, logprobs};
+
+/// A sequence in the batch.
+pub(crate) struct Running {
+    pub(crate) seq: SeqId,
+    pub(crate) request: Request,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) cancelled: Arc<AtomicBool>,
+    pub(crate) sampler: Sampler,
+    /// The prompt and what has been generated.
+    pub(crate) tokens: Vec<TokenId>,
+    /// Of `tokens`, those whose keys and values are in the cache; the rest is to be fed.
+    pub(crate) n_fed: usize,
+    pub(crate) n_prompt: usize,
+    /// Of the prompt, what the prefix cache had.
+    pub(crate) n_cached: usize,
+    pub(crate) max_tokens: usize,
+    pub(crate) submitted: Instant,
+    pub(crate) admitted: Instant,
+    pub(crate) first_token: Option<Instant>,
+    pub(crate) ended: bool,
+}
+
+impl Running {
+    /// Whether the prompt is in and one token follows another.
+    pub(crate) fn decodes(&self) -> bool {
+        self.n_fed >= self.n_prompt
+    }
+
+    /// The next `n` tokens to feed.
+    pub(crate) fn chunk(&self, n: usize) -> Option<Chunk<'_>> {
+        let end = self.n_fed + n;
+        let logits = if end == self.tokens.len() { LogitsOf::Last } else { LogitsOf::None };
+        (n > 0).then(|| Chunk { seq: self.seq, tokens: &self.tokens[self.n_fed..end], logits })
+    }
+
+    pub(crate) fn fed(&mut self, n: usize, counters: &Counters) {
+        if !self.decodes() {
+            counters.prompt_tokens.fetch_add(n as u64, Ordering::Relaxed);
+            self.send(Event::Prefill { done: self.n_fed + n, total: self.n_prompt });
+        }
+        self.n_fed += n;
+    }
+
+    pub(crate) fn n_generated(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    /// Samples the next token from its logits, sends it, and ends the sequence where it must.
+    pub(crate) fn advance(&mut self, logits: &mut [f32], counters: &Counters) {
+        let raw = self.request.logprobs.map(|_| logits.to_vec());
+        let id = self.sampler.sample(logits);
+        if self.first_token.is_none() {
+            self.first_token = Some(Instant::now());
+            let ttft_ms = self.submitted.elapsed().as_millis() as u64;
+            info!(seq = %self.seq, n_prompt = self.n_prompt, n_cached = self.n_cached, ttft_ms, "prefill done");
+        }
+        if self.request.stop_ids.contains(&id) {
+            return self.finish(FinishReason::Stop, counters);
+        }
+        let logprobs = raw.zip(self.request.logprobs).map(|(raw, n_top)| logprobs(&raw, id, n_top));
+        self.tokens.push(id);
+        counters.generated_tokens.fetch_add(1, Ordering::Relaxed);
+        self.send(Event::Token { id, logprobs });
+        if self.n_generated() == self.max_tokens {
+            self.finish(FinishReason::Length, counters);
+        }
+    }
+
+    pub(crate) fn finish(&mut self, reason: FinishReason, counters: &Counters) {
+        self.ended = true;
+        counters.finished.fetch_add(1, Ordering::Relaxed);
+        let first = self.first_token.unwrap_or(self.admitted);
+        let timings = Timings {
+            n_prompt: self.n_prompt,
+            n_cached: self.n_cached,
+            n_generated: self.n_generated(),
+            queued: self.admitted - self.submitted,
+            prefill: first - self.admitted,
+            decode: first.elapsed(),
+        };
+        let decode_ms = ms(timings.decode);
+        info!(seq = %self.seq, n_generated = self.n_generated(), decode_ms, ?reason, "finished");
+        self.send(Event::Finished { reason, timings });
+    }
+
+    /// The channel holds every event a request can cause, so this fails only when the reader has left.
+    pub(crate) fn send(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.cancelled.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
