@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::request::{Event, Request, SubmitError};
 use crate::scheduler::Scheduler;
+use crate::speculate::{Source, Speculation, Verdict};
 
 /// Limits of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -20,11 +21,18 @@ pub struct Options {
     pub waiting_max: usize,
     /// Prompt tokens in a step while others decode: a bound on how long they wait for their next token.
     pub prefill_tokens_beside_decode: usize,
+    /// Guesses, so that a step decides several tokens of a sequence.
+    pub speculation: Speculation,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sequences_max: 16, waiting_max: 32, prefill_tokens_beside_decode: 128 }
+        Self {
+            sequences_max: 16,
+            waiting_max: 32,
+            prefill_tokens_beside_decode: 128,
+            speculation: Speculation::default(),
+        }
     }
 }
 
@@ -43,6 +51,40 @@ pub(crate) struct Counters {
     pub(crate) generated_tokens: AtomicU64,
     pub(crate) steps: AtomicU64,
     pub(crate) step_us: AtomicU64,
+    /// By [`Source`].
+    pub(crate) drafts: [DraftCounters; 2],
+}
+
+/// Guesses of one source.
+#[derive(Debug, Default)]
+pub(crate) struct DraftCounters {
+    drafted: AtomicU64,
+    accepted: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count_drafts(&self, verdict: Verdict) {
+        let counters = &self.drafts[verdict.source as usize];
+        counters.drafted.fetch_add(verdict.drafted as u64, Ordering::Relaxed);
+        counters.accepted.fetch_add(verdict.accepted as u64, Ordering::Relaxed);
+    }
+
+    fn drafts(&self, source: Source) -> Drafts {
+        let DraftCounters { drafted, accepted } = &self.drafts[source as usize];
+        Drafts {
+            drafted_total: drafted.load(Ordering::Relaxed),
+            accepted_total: accepted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Guesses of one source: tokens fed before it was known that they would come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drafts {
+    /// Tokens guessed.
+    pub drafted_total: u64,
+    /// Of these, tokens that did come.
+    pub accepted_total: u64,
 }
 
 /// The engine's state at a glance; totals since the start.
@@ -76,6 +118,10 @@ pub struct Stats {
     pub steps_total: u64,
     /// Time spent in steps.
     pub step_us_total: u64,
+    /// Guesses looked up in the sequences' own past.
+    pub lookup: Drafts,
+    /// Guesses of the model's draft layer.
+    pub draft_layer: Drafts,
 }
 
 /// A request on its way to the engine thread.
@@ -158,6 +204,8 @@ impl Handle {
             generated_tokens_total: total(&c.generated_tokens),
             steps_total: total(&c.steps),
             step_us_total: total(&c.step_us),
+            lookup: c.drafts(Source::Lookup),
+            draft_layer: c.drafts(Source::Draft),
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) struct PrefixCache {
 impl PrefixCache {
     /// Keeps a sequence that has ended and holds `tokens`, in no more memory than they take.
     pub(crate) fn put(&mut self, model: &mut dyn Forward, owner: u64, seq: SeqId, tokens: Vec<TokenId>) {
+        debug_assert_eq!(model.len(seq), tokens.len(), "sequence {seq} holds what it is kept for");
         model.resize(seq, tokens.len());
         if self.kept.len() == KEPT_MAX {
             self.evict(model);

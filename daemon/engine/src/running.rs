@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{Chunk, LogitsOf, SeqId, TokenId};
+use model::{Chunk, Forward, LogitsOf, SeqId, TokenId};
 use tokio::sync::mpsc;
 use tracing::info;
 
 use crate::handle::Counters;
 use crate::request::{Event, FinishReason, Request, Timings};
 use crate::sampler::{Sampler, logprobs};
+use crate::speculate::{self, Drafter, Turn};
 
 /// A sequence in the batch.
 pub(crate) struct Running {
@@ -19,6 +20,7 @@ pub(crate) struct Running {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) cancelled: Arc<AtomicBool>,
     pub(crate) sampler: Sampler,
+    pub(crate) drafter: Drafter,
     /// The prompt and what has been generated.
     pub(crate) tokens: Vec<TokenId>,
     /// Of `tokens`, those whose keys and values are in the cache; the rest is to be fed.
@@ -39,27 +41,68 @@ impl Running {
         self.n_fed >= self.n_prompt
     }
 
-    /// The next `n` tokens to feed.
+    /// What to feed: the last token and guesses, or the next `n` tokens of the prompt.
     pub(crate) fn chunk(&self, n: usize) -> Option<Chunk<'_>> {
+        if self.decodes() {
+            return Some(Chunk { seq: self.seq, tokens: self.drafter.chunk(), logits: LogitsOf::All });
+        }
         let end = self.n_fed + n;
-        let logits = if end == self.tokens.len() { LogitsOf::Last } else { LogitsOf::None };
+        let logits = if end == self.n_prompt { LogitsOf::Last } else { LogitsOf::None };
         (n > 0).then(|| Chunk { seq: self.seq, tokens: &self.tokens[self.n_fed..end], logits })
     }
 
-    pub(crate) fn fed(&mut self, n: usize, counters: &Counters) {
-        if !self.decodes() {
-            counters.prompt_tokens.fetch_add(n as u64, Ordering::Relaxed);
-            self.send(Event::Prefill { done: self.n_fed + n, total: self.n_prompt });
+    /// The sequence's part in drafting: no guess goes beyond the last token's place, which is reserved and never fed.
+    pub(crate) fn turn(&mut self) -> Turn<'_> {
+        let n_max = self.max_tokens - self.n_generated() - 1;
+        let Self { seq, tokens, request, drafter, .. } = self;
+        Turn { seq: *seq, tokens, stop_ids: &request.stop_ids, n_max, drafter }
+    }
+
+    /// `n` tokens of the prompt have been fed; after the last, its logits give the first token. Tokens sampled.
+    pub(crate) fn prefilled<'a>(
+        &mut self,
+        n: usize,
+        mut rows: impl Iterator<Item = &'a mut [f32]>,
+        counters: &Counters,
+    ) -> usize {
+        if n == 0 {
+            return 0;
         }
         self.n_fed += n;
+        counters.prompt_tokens.fetch_add(n as u64, Ordering::Relaxed);
+        self.send(Event::Prefill { done: self.n_fed, total: self.n_prompt });
+        if self.n_fed < self.n_prompt {
+            return 0;
+        }
+        self.advance(rows.next().expect("a row of logits after the prompt's last token"), counters);
+        1
+    }
+
+    /// The last token and the guesses have been fed: takes the rows that follow right guesses, forgets the others.
+    /// Tokens sampled.
+    pub(crate) fn decoded<'a>(
+        &mut self,
+        model: &mut dyn Forward,
+        rows: impl Iterator<Item = &'a mut [f32]>,
+        counters: &Counters,
+    ) -> usize {
+        let chunk = self.drafter.take_chunk();
+        let rows: Vec<_> = rows.take(chunk.len()).collect();
+        let accepted = speculate::verify(&chunk, rows, |row| self.advance(row, counters));
+        self.n_fed += 1 + accepted;
+        if 1 + accepted < chunk.len() {
+            model.truncate(self.seq, self.n_fed);
+        }
+        counters.count_drafts(self.drafter.judge(chunk, accepted));
+        1 + accepted
     }
 
     pub(crate) fn n_generated(&self) -> usize {
         self.tokens.len() - self.n_prompt
     }
 
-    /// Samples the next token from its logits, sends it, and ends the sequence where it must.
-    pub(crate) fn advance(&mut self, logits: &mut [f32], counters: &Counters) {
+    /// Samples the next token from its logits, sends it, and ends the sequence where it must; else returns the token.
+    fn advance(&mut self, logits: &mut [f32], counters: &Counters) -> Option<TokenId> {
         let raw = self.request.logprobs.map(|_| logits.to_vec());
         let id = self.sampler.sample(logits);
         if self.first_token.is_none() {
@@ -68,7 +111,8 @@ impl Running {
             info!(seq = %self.seq, n_prompt = self.n_prompt, n_cached = self.n_cached, ttft_ms, "prefill done");
         }
         if self.request.stop_ids.contains(&id) {
-            return self.finish(FinishReason::Stop, counters);
+            self.finish(FinishReason::Stop, counters);
+            return None;
         }
         let logprobs = raw.zip(self.request.logprobs).map(|(raw, n_top)| logprobs(&raw, id, n_top));
         self.tokens.push(id);
@@ -76,10 +120,12 @@ impl Running {
         self.send(Event::Token { id, logprobs });
         if self.n_generated() == self.max_tokens {
             self.finish(FinishReason::Length, counters);
+            return None;
         }
+        Some(id)
     }
 
-    pub(crate) fn finish(&mut self, reason: FinishReason, counters: &Counters) {
+    fn finish(&mut self, reason: FinishReason, counters: &Counters) {
         self.ended = true;
         counters.finished.fetch_add(1, Ordering::Relaxed);
         let first = self.first_token.unwrap_or(self.admitted);

@@ -1,7 +1,8 @@
 //! The engine thread: continuous batching.
 //!
 //! Each turn of the loop takes in new requests, drops those whose client left, admits waiting ones while memory lasts,
-//! and runs one step: a token for every decoding sequence and, beside them, a chunk of the prompts still to be read.
+//! and runs one step: a token and guesses for every decoding sequence and, beside them, a chunk of the prompts still to
+//! be read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::prefix::PrefixCache;
 use crate::request::Event;
 use crate::running::Running;
 use crate::sampler::Sampler;
+use crate::speculate::{self, Drafter, Turn};
 
 /// A request that waits for memory or for a place in the batch.
 struct Waiting {
@@ -131,6 +133,7 @@ impl Scheduler {
             let tokens = std::mem::take(&mut request.prompt);
             self.running.push(Running {
                 seq,
+                drafter: Drafter::new(self.options.speculation, n_prompt + max_tokens),
                 sampler: Sampler::new(request.sampling.clone(), &tokens),
                 request,
                 events,
@@ -199,22 +202,19 @@ impl Scheduler {
     /// One forward pass and what follows from its logits.
     fn step(&mut self) -> Result<(), model::Error> {
         let start = Instant::now();
-        let n_tokens = self.plan();
+        let prompt_tokens = self.plan();
+        self.draft(prompt_tokens.iter().sum())?;
         let chunks: Vec<Chunk<'_>> =
-            self.running.iter().zip(&n_tokens).filter_map(|(running, &n)| running.chunk(n)).collect();
+            self.running.iter().zip(&prompt_tokens).filter_map(|(running, &n)| running.chunk(n)).collect();
         self.model.step(&chunks, &mut self.logits)?;
-        let n_vocab = self.model.limits().n_vocab;
-        let mut rows = self.logits.chunks_exact_mut(n_vocab);
-        for (running, n) in self.running.iter_mut().zip(n_tokens) {
-            if n == 0 {
-                continue;
-            }
-            running.fed(n, &self.counters);
-            if running.n_fed == running.tokens.len() {
-                let row = rows.next().expect("a row of logits for every chunk that asked");
-                running.advance(row, &self.counters);
-                self.shares.charge_decode(running.request.owner, 1);
-            }
+        let mut rows = self.logits.chunks_exact_mut(self.model.limits().n_vocab);
+        for (running, n) in self.running.iter_mut().zip(prompt_tokens) {
+            let n_sampled = if running.decodes() {
+                running.decoded(self.model.as_mut(), rows.by_ref(), &self.counters)
+            } else {
+                running.prefilled(n, rows.by_ref(), &self.counters)
+            };
+            self.shares.charge_decode(running.request.owner, n_sampled);
         }
         self.counters.steps.fetch_add(1, Ordering::Relaxed);
         self.counters.step_us.fetch_add(start.elapsed().as_micros() as u64, Ordering::Relaxed);
@@ -223,21 +223,26 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Tokens each running sequence gets in the next step: one to each that decodes, the rest to prompts in order.
+    /// Prompt tokens each running sequence gets in the next step, in order, while there is room beside the decoding ones.
     fn plan(&self) -> Vec<usize> {
         let n_decoding = self.running.iter().filter(|running| running.decodes()).count();
         let limit = self.model.limits().step_tokens;
         let beside = self.options.prefill_tokens_beside_decode;
         let mut budget = if n_decoding == 0 { limit } else { beside.min(limit - n_decoding.min(limit)) };
         let share = |running: &Running| {
-            if running.decodes() {
-                return 1;
-            }
-            let n = budget.min(running.n_prompt - running.n_fed);
+            let n = budget.min(running.n_prompt.saturating_sub(running.n_fed));
             budget -= n;
             n
         };
         self.running.iter().map(share).collect()
+    }
+
+    /// Prepares the chunks of the decoding sequences, in what `prompt_tokens` leave of the step.
+    fn draft(&mut self, prompt_tokens: usize) -> Result<(), model::Error> {
+        let left = self.model.limits().step_tokens - prompt_tokens;
+        let decoding = self.running.iter_mut().filter(|running| running.decodes());
+        let mut turns: Vec<Turn<'_>> = decoding.map(Running::turn).collect();
+        speculate::draft(self.model.as_mut(), &mut turns, left)
     }
 
     fn fail_all(&mut self, message: &str) {
