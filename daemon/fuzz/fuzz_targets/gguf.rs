@@ -9,7 +9,7 @@ use weights::gguf::{Header, TensorFacts, hyperparameters};
 fuzz_target!(|bytes: &[u8]| {
     let Ok(header) = Header::parse(bytes) else { return };
     let _ = header.check_data(bytes.len() as u64);
-    let _ = hyperparameters(&header.metadata, TensorFacts { n_vocab: Some(512), has_output: true });
+    let _ = hyperparameters(&header.metadata, TensorFacts { n_vocab: Some(512), has_output: true, has_router_bias: true });
     if let Ok(Some(tokenizer)) = GgufTokenizer::from_metadata(&header.metadata) {
         let again = Header::parse(&tokenizer.to_gguf()).expect("our own file");
         let again = GgufTokenizer::from_metadata(&again.metadata).expect("our own tokenizer").expect("there is one");

@@ -18,7 +18,17 @@ pub(crate) fn check(hyper: &Hyperparameters, catalogue: &Catalogue, path: &Path)
         check.has("output.weight", &[hyper.n_vocab, hyper.d_model])?;
     }
     (0..hyper.n_layers).try_for_each(|layer| check.layer(layer))?;
+    (hyper.n_layers..hyper.n_layers + hyper.n_draft_layers).try_for_each(|layer| check.draft(layer))?;
     check.nothing_else()
+}
+
+/// Repackaged models leave the draft layers out and the description as it was: without any of their tensors there are
+/// none. With some, all are asked for.
+pub(crate) fn drop_absent_drafts(hyper: &mut Hyperparameters, catalogue: &Catalogue) {
+    let is_draft = |entry: &Entry| block(&entry.name).is_some_and(|(layer, _)| layer >= hyper.n_layers);
+    if !catalogue.entries().iter().any(is_draft) {
+        hyper.n_draft_layers = 0;
+    }
 }
 
 struct Check<'a> {
@@ -43,6 +53,25 @@ impl Check<'_> {
             Some(moe) if i >= moe.n_dense_layers => self.experts(i, moe),
             _ => self.feed_forward(i, "", hyper.d_ff),
         }
+    }
+
+    /// A layer that predicts one token further (multi-token prediction): a layer like the last, the projection that
+    /// joins embedding and hidden state, and norms. Embedding and head of its own are copies of the model's, which many
+    /// files leave out.
+    fn draft(&mut self, i: usize) -> Result<(), Error> {
+        let (d, vocab) = (self.hyper.d_model, self.hyper.n_vocab);
+        self.layer(i)?;
+        self.has(&format!("blk.{i}.nextn.eh_proj.weight"), &[d, 2 * d])?;
+        for norm in ["enorm", "hnorm", "shared_head_norm"] {
+            self.has(&format!("blk.{i}.nextn.{norm}.weight"), &[d])?;
+        }
+        for copy in ["embed_tokens", "shared_head_head"] {
+            let name = format!("blk.{i}.nextn.{copy}.weight");
+            if self.catalogue.find(&name).is_some() {
+                self.has(&name, &[vocab, d])?;
+            }
+        }
+        Ok(())
     }
 
     /// Grouped-query attention; Qwen2 has a bias on Q, K and V.
@@ -140,10 +169,6 @@ impl Check<'_> {
             return self.catalogue.get(weight).is_some_and(|weight| weight.scale.is_some());
         }
         match block(name) {
-            // Draft layers stand behind the others.
-            Some((layer, _)) if layer >= self.hyper.n_layers => {
-                layer < self.hyper.n_layers + self.hyper.n_draft_layers
-            }
             // Files of the time when the joint matrix was being split have it both ways.
             Some((layer, "attn_kv_b.weight")) => is_read(&format!("blk.{layer}.attn_k_b.weight")),
             Some(_) => {

@@ -16,7 +16,7 @@ fn read_gguf(bytes: &[u8]) -> Result<(), String> {
     let header = Header::parse(bytes).map_err(|e| e.to_string())?;
     header.check_data(bytes.len() as u64).map_err(|e| e.to_string())?;
     GgufTokenizer::from_metadata(&header.metadata).map_err(|e| e.to_string())?;
-    let facts = TensorFacts { n_vocab: Some(512), has_output: true };
+    let facts = TensorFacts { n_vocab: Some(512), has_output: true, has_router_bias: true };
     hyperparameters(&header.metadata, facts).map(drop).map_err(|e| e.to_string())
 }
 

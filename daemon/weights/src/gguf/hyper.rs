@@ -1,12 +1,9 @@
 //! Hyperparameters from metadata: `llama.block_count` and its like.
 
-use super::{Metadata, Value};
-use crate::{
-    Architecture, BadField, Gating, Hyperparameters, Mla, Moe, Rope, RopePairs, RopeScaling, ValueProblem,
-};
-
-/// The number of `expert_gating_func` that means sigmoid; 1 and none mean softmax.
-const GATING_SIGMOID: u64 = 2;
+use super::Metadata;
+use super::experts::{self, Published};
+use super::keys::Keys;
+use crate::{Architecture, BadField, Hyperparameters, Mla, Rope, RopePairs, RopeScaling};
 
 /// What the metadata doesn't say: facts read off the tensor table.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +12,8 @@ pub struct TensorFacts {
     pub n_vocab: Option<usize>,
     /// There is an `output.weight`.
     pub has_output: bool,
+    /// Routers have a correction bias: there is an `exp_probs_b.bias`.
+    pub has_router_bias: bool,
 }
 
 /// Reads and checks the hyperparameters of a GGUF file.
@@ -52,9 +51,9 @@ pub fn hyperparameters(metadata: &Metadata, facts: TensorFacts) -> Result<Hyperp
         n_vocab: facts.n_vocab.ok_or_else(|| BadField::missing("token_embd.weight"))?,
         context: keys.need("context_length")?,
         rms_eps: keys.need_float("attention.layer_norm_rms_epsilon")?,
-        rope: rope(&keys, architecture, mla.as_ref().map_or(head_dim, |mla| mla.rope_dim))?,
+        rope: rope(&keys, architecture, mla.as_ref().map_or(head_dim, |mla| mla.rope_dim), facts)?,
         tied: !facts.has_output,
-        moe: moe(&keys, architecture)?,
+        moe: experts::moe(&keys, architecture, facts)?,
         mla,
         n_draft_layers,
     };
@@ -125,41 +124,12 @@ fn mla(keys: &Keys<'_>) -> Result<Mla, BadField> {
     Ok(Mla { q_lora_rank, kv_lora_rank: keys.need("attention.kv_lora_rank")?, nope_dim, rope_dim, v_dim })
 }
 
-fn moe(keys: &Keys<'_>, architecture: Architecture) -> Result<Option<Moe>, BadField> {
-    let n_experts = keys.size("expert_count")?.unwrap_or(0);
-    if n_experts == 0 {
-        return Ok(None);
-    }
-    if architecture != Architecture::DeepSeek2 {
-        return Err(BadField::unsupported(
-            keys.name("expert_count"),
-            n_experts,
-            "experts in deepseek2 alone",
-        ));
-    }
-    let gating = match keys.uint("expert_gating_func")? {
-        None | Some(0 | 1) => Gating::Softmax,
-        Some(GATING_SIGMOID) => Gating::Sigmoid,
-        Some(other) => {
-            let key = keys.name("expert_gating_func");
-            return Err(BadField::unsupported(key, other, "1 (softmax) and 2 (sigmoid)"));
-        }
-    };
-    Ok(Some(Moe {
-        n_experts,
-        top_k: keys.need("expert_used_count")?,
-        d_expert: keys.need("expert_feed_forward_length")?,
-        n_shared: keys.size("expert_shared_count")?.unwrap_or(0),
-        n_dense_layers: keys.size("leading_dense_block_count")?.unwrap_or(0),
-        n_groups: keys.size("expert_group_count")?.unwrap_or(1).max(1),
-        top_k_groups: keys.size("expert_group_used_count")?.unwrap_or(1).max(1),
-        gating,
-        normalise: keys.bool("expert_weights_norm")?.unwrap_or(false),
-        scale: keys.float("expert_weights_scale")?.filter(|&scale| scale != 0.0).unwrap_or(1.0),
-    }))
-}
-
-fn rope(keys: &Keys<'_>, architecture: Architecture, head_dim: usize) -> Result<Rope, BadField> {
+fn rope(
+    keys: &Keys<'_>,
+    architecture: Architecture,
+    head_dim: usize,
+    facts: TensorFacts,
+) -> Result<Rope, BadField> {
     Ok(Rope {
         theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
         dim: keys.size("rope.dimension_count")?.unwrap_or(head_dim),
@@ -167,11 +137,15 @@ fn rope(keys: &Keys<'_>, architecture: Architecture, head_dim: usize) -> Result<
             Architecture::Qwen2 => RopePairs::Halves,
             Architecture::Llama | Architecture::DeepSeek2 => RopePairs::Interleaved,
         },
-        scaling: rope_scaling(keys, architecture)?,
+        scaling: rope_scaling(keys, architecture, facts)?,
     })
 }
 
-fn rope_scaling(keys: &Keys<'_>, architecture: Architecture) -> Result<Option<RopeScaling>, BadField> {
+fn rope_scaling(
+    keys: &Keys<'_>,
+    architecture: Architecture,
+    facts: TensorFacts,
+) -> Result<Option<RopeScaling>, BadField> {
     let factor = match keys.float("rope.scaling.factor")? {
         Some(factor) => Some(factor),
         None => keys.float("rope.scale_linear")?,
@@ -180,7 +154,7 @@ fn rope_scaling(keys: &Keys<'_>, architecture: Architecture) -> Result<Option<Ro
         (Some("none"), _) | (None, None) => Ok(None),
         (Some("linear") | None, Some(1.0)) => Ok(None),
         (Some("linear") | None, Some(factor)) => Ok(Some(RopeScaling::Linear { factor })),
-        (Some("yarn"), Some(factor)) => yarn(keys, architecture, factor).map(Some),
+        (Some("yarn"), Some(factor)) => yarn(keys, architecture, factor, facts).map(Some),
         (Some("linear" | "yarn"), None) => Err(BadField::missing(keys.name("rope.scaling.factor"))),
         (Some(other), _) => {
             Err(BadField::unsupported(keys.name("rope.scaling.type"), other, "none, linear, yarn"))
@@ -188,89 +162,33 @@ fn rope_scaling(keys: &Keys<'_>, architecture: Architecture) -> Result<Option<Ro
     }
 }
 
-/// DeepSeek's converters write `0.1 * mscale_all_dim` and leave `mscale` out, which is equal to it in every published
-/// model of that architecture's GGUF files; elsewhere YaRN's own factor `0.1 ln(factor) + 1` holds.
-fn yarn(keys: &Keys<'_>, architecture: Architecture, factor: f32) -> Result<RopeScaling, BadField> {
+/// DeepSeek's converters write `yarn_log_multiplier = 0.1 * mscale_all_dim` and never `mscale`, which is equal to it in
+/// every published model: 1 in V2, V2.5, V3 and Kimi K2, 0.707 in V2-Lite and some uploads of V2. Where the key is
+/// absent or 0, and elsewhere, YaRN's own factor of `0.1 ln(factor) + 1` on cos and sin holds.
+fn yarn(
+    keys: &Keys<'_>,
+    architecture: Architecture,
+    factor: f32,
+    facts: TensorFacts,
+) -> Result<RopeScaling, BadField> {
     if let Some(other) = keys.float("rope.scaling.attn_factor")?.filter(|&f| f != 1.0) {
         return Err(BadField::unsupported(keys.name("rope.scaling.attn_factor"), other, "1"));
     }
-    let (mscale, mscale_all_dim) = match architecture {
+    let (mscale, mscale_all_dim, published) = match architecture {
         Architecture::DeepSeek2 => {
-            let mscale = keys.float("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0) * 10.0;
-            (mscale, mscale)
+            let log_multiplier = keys.float("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
+            let mscale = if log_multiplier == 0.0 { 1.0 } else { log_multiplier * 10.0 };
+            (mscale, log_multiplier * 10.0, Published::of(keys, facts)?)
         }
-        Architecture::Llama | Architecture::Qwen2 => (1.0, 0.0),
+        Architecture::Llama | Architecture::Qwen2 => (1.0, 0.0, None),
     };
+    let (beta_fast, beta_slow) = published.map_or((32.0, 1.0), |model| model.betas);
     Ok(RopeScaling::Yarn {
         factor,
         original_context: keys.need("rope.scaling.original_context_length")?,
-        beta_fast: keys.float("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-        beta_slow: keys.float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+        beta_fast: keys.float("rope.scaling.yarn_beta_fast")?.unwrap_or(beta_fast),
+        beta_slow: keys.float("rope.scaling.yarn_beta_slow")?.unwrap_or(beta_slow),
         mscale,
         mscale_all_dim,
     })
-}
-
-/// Metadata under an architecture's prefix.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    prefix: &'static str,
-}
-
-impl Keys<'_> {
-    fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
-    }
-
-    /// Reads `prefix.key`; an error names it.
-    fn read<'k, T>(
-        &'k self,
-        key: &str,
-        get: impl FnOnce(&'k Metadata, &str) -> Result<Option<T>, ValueProblem>,
-    ) -> Result<Option<T>, BadField> {
-        let name = self.name(key);
-        get(self.metadata, &name).map_err(|problem| BadField { key: name, problem })
-    }
-
-    fn uint(&self, key: &str) -> Result<Option<u64>, BadField> {
-        self.read(key, Metadata::uint)
-    }
-
-    fn float(&self, key: &str) -> Result<Option<f32>, BadField> {
-        self.read(key, |metadata, name| Ok(metadata.float(name)?.map(|v| v as f32)))
-    }
-
-    fn bool(&self, key: &str) -> Result<Option<bool>, BadField> {
-        self.read(key, Metadata::bool)
-    }
-
-    fn string(&self, key: &str) -> Result<Option<&str>, BadField> {
-        self.read(key, Metadata::string)
-    }
-
-    fn need_float(&self, key: &str) -> Result<f32, BadField> {
-        self.float(key)?.ok_or_else(|| BadField::missing(self.name(key)))
-    }
-
-    fn need(&self, key: &str) -> Result<usize, BadField> {
-        self.size(key)?.ok_or_else(|| BadField::missing(self.name(key)))
-    }
-
-    /// A size; an array with one entry per layer counts if all entries are equal.
-    fn size(&self, key: &str) -> Result<Option<usize>, BadField> {
-        let name = self.name(key);
-        if let Some(Value::Ints(per_layer)) = self.metadata.get(&name) {
-            let first = per_layer.first().copied().unwrap_or(0);
-            if per_layer.iter().any(|&v| v != first) {
-                return Err(BadField::unsupported(
-                    name,
-                    "a different value per layer",
-                    "one value for all layers",
-                ));
-            }
-            return Ok(Some(usize::try_from(first).unwrap_or(0)));
-        }
-        let value = self.uint(key)?;
-        Ok(value.map(|v| usize::try_from(v).unwrap_or(usize::MAX)))
-    }
 }

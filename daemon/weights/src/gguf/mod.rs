@@ -14,8 +14,10 @@
 //! Start reading at [`Header::parse`].
 
 mod cursor;
+mod experts;
 mod header;
 mod hyper;
+mod keys;
 mod metadata;
 mod open;
 mod problem;

@@ -9,7 +9,7 @@ use crate::catalogue::{Catalogue, Entry};
 use crate::files::DataFile;
 use crate::generation::Generation;
 use crate::source::{Source, conflict};
-use crate::{BadField, Error, GgufTokenizer, Provenance, SourceKind, TokenizerFiles};
+use crate::{BadField, Error, GgufTokenizer, Provenance, SourceKind, TokenizerFiles, requirements};
 
 /// First read of a header; multiplied by four until the header is complete.
 const FIRST_READ_BYTES: u64 = 1 << 20;
@@ -108,8 +108,13 @@ impl Parts {
         let facts = TensorFacts {
             n_vocab: catalogue.get("token_embd.weight").map(|entry| entry.shape[0]),
             has_output: catalogue.find("output.weight").is_some(),
+            has_router_bias: catalogue
+                .entries()
+                .iter()
+                .any(|entry| entry.name.ends_with(".exp_probs_b.bias")),
         };
-        let hyper = hyperparameters(&metadata, facts).map_err(BadField::of(&first))?;
+        let mut hyper = hyperparameters(&metadata, facts).map_err(BadField::of(&first))?;
+        requirements::drop_absent_drafts(&mut hyper, &catalogue);
         let tokenizer = GgufTokenizer::from_metadata(&metadata).map_err(BadField::of(&first))?;
         let generation = Generation::from_gguf(&metadata).map_err(BadField::of(&first))?;
         let text = |key| metadata.string(key).map_err(|problem| BadField::new(key, problem));

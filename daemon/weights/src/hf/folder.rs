@@ -12,7 +12,7 @@ use crate::catalogue::{Catalogue, Entry};
 use crate::files::DataFile;
 use crate::safetensors::{Header, Problem, TensorInfo};
 use crate::source::{Source, conflict};
-use crate::{BadField, Error, Provenance, SourceKind};
+use crate::{BadField, Error, Provenance, SourceKind, requirements};
 
 pub(crate) const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -46,10 +46,7 @@ pub(crate) fn open(folder: &Path) -> Result<Source, Error> {
     let has_output = catalogue.find("output.weight").is_some();
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
     let mut hyper = config.hyperparameters(name, has_output).map_err(BadField::of(&config_path))?;
-    // Some repackaged models leave the draft layer out and the config as it was.
-    if catalogue.find(&format!("blk.{}.nextn.eh_proj.weight", hyper.n_layers)).is_none() {
-        hyper.n_draft_layers = 0;
-    }
+    requirements::drop_absent_drafts(&mut hyper, &catalogue);
     let source = Source {
         path: folder.into(),
         hyper,

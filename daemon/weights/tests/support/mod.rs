@@ -97,6 +97,11 @@ const CONFIG: &str = r#"{"model_type": "deepseek_v3", "hidden_size": 160, "num_h
 
 /// A DeepSeek V3 in FP8 with random weights, one dense, one MoE and one draft layer, in two shards.
 pub(crate) fn deepseek_fp8() -> Model {
+    deepseek_fp8_where(|_| true)
+}
+
+/// The same, of the tensors whose published names `keep` accepts.
+pub(crate) fn deepseek_fp8_where(keep: fn(&str) -> bool) -> Model {
     let model = Model::new("tiny-moe");
     fs::create_dir(&model.path).unwrap();
     fs::write(model.path.join("config.json"), CONFIG).unwrap();
@@ -107,7 +112,7 @@ pub(crate) fn deepseek_fp8() -> Model {
         r#"{"chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]}"#;
     fs::write(model.path.join("tokenizer_config.json"), template).unwrap();
     fs::write(model.path.join("LICENSE"), "MIT\n").unwrap();
-    let (mut first, mut second) = (Shard::new(1), Shard::new(2));
+    let (mut first, mut second) = (Shard::new(1, keep), Shard::new(2, keep));
     first.bf16("model.embed_tokens.weight", &[32, 160]);
     first.attention_and_norms(0);
     first.feed_forward("model.layers.0.mlp", 144);
@@ -135,14 +140,18 @@ struct Shard {
     writer: safetensors::Writer,
     names: Vec<String>,
     bytes: Bytes,
+    keep: fn(&str) -> bool,
 }
 
 impl Shard {
-    fn new(seed: u64) -> Self {
-        Self { writer: safetensors::Writer::new(), names: Vec::new(), bytes: Bytes(seed) }
+    fn new(seed: u64, keep: fn(&str) -> bool) -> Self {
+        Self { writer: safetensors::Writer::new(), names: Vec::new(), bytes: Bytes(seed), keep }
     }
 
     fn add(&mut self, name: &str, dtype: DType, shape: &[usize]) {
+        if !(self.keep)(name) {
+            return;
+        }
         let n = dtype.bytes_for(shape.iter().product()).unwrap();
         let data = self.bytes.fill(n);
         self.writer = std::mem::take(&mut self.writer).tensor(name, dtype, shape, &data);
