@@ -271,4 +271,15 @@ pub enum ValueProblem {
         /// What would be.
         supported: &'static str,
     },
+    /// It describes sparse attention, which is not implemented: attending to everything instead would answer differently
+    /// from what was trained.
+    #[error(
+        "{got}: a model with DeepSeek sparse attention, whose \"lightning indexer\" chooses the tokens each token attends \
+         to; this version does not run it. Supported are DeepSeek V2, V3, V3.1 and R1, Kimi K2, Llama, Qwen2 and the \
+         R1 distills"
+    )]
+    SparseAttention {
+        /// The value.
+        got: String,
+    },
 }

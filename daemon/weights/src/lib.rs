@@ -18,6 +18,7 @@
 mod catalogue;
 mod error;
 mod expert;
+mod family;
 mod files;
 mod generation;
 pub mod gguf;

@@ -175,3 +175,37 @@ fn yarn_is_the_publishers() {
         assert_eq!((factor, (beta_fast, beta_slow)), (file.yarn.0, want_betas), "{}", file.name);
     }
 }
+
+#[test]
+fn sparse_attention_is_named() {
+    let read = |architecture: &str, indexer: Option<&str>| {
+        let mut out = MetadataWriter::new();
+        out.string("general.architecture", architecture);
+        indexer.iter().for_each(|key| out.u32(key, 2048));
+        let facts = TensorFacts { n_vocab: Some(512), has_output: true, has_router_bias: true };
+        hyperparameters(&Header::parse(&out.finish()).unwrap().metadata, facts).unwrap_err().to_string()
+    };
+    let cases = [
+        (
+            "deepseek32",
+            None,
+            "general.architecture: deepseek32 (DeepSeek V3.2): a model with DeepSeek sparse",
+        ),
+        ("glm-dsa", None, "general.architecture: glm-dsa (GLM-5): a model with DeepSeek sparse attention"),
+        (
+            "deepseek2",
+            Some("deepseek2.attention.indexer.top_k"),
+            "deepseek2.attention.indexer.top_k: 2048: a model with DeepSeek sparse attention",
+        ),
+        (
+            "qwen3moe",
+            None,
+            "general.architecture: qwen3moe is not supported; supported: llama, qwen2, deepseek2",
+        ),
+        ("deepseek4", None, "general.architecture: deepseek4 is not supported"),
+    ];
+    for (architecture, indexer, want) in cases {
+        let error = read(architecture, indexer);
+        assert!(error.contains(want), "{architecture}: {error}");
+    }
+}

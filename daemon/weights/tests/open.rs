@@ -173,6 +173,35 @@ fn refuses_hyperparameters_that_contradict_the_tensors() {
 }
 
 #[test]
+fn sparse_attention_is_named_before_its_tensors_are() {
+    let model = deepseek_fp8();
+    let path = model.path.join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let cases = [
+        (r#""model_type": "deepseek_v32""#, "model_type: deepseek_v32 (DeepSeek V3.2): "),
+        (r#""model_type": "glm_moe_dsa""#, "model_type: glm_moe_dsa (GLM-5): "),
+        (r#""index_topk": 2048, "model_type": "deepseek_v3""#, "index_topk: 2048: "),
+    ];
+    // The indexer's tensors have names that no table holds; the family is the better thing to say.
+    let index = model.path.join("model.safetensors.index.json");
+    fs::write(index, r#"{"weight_map": {"model.layers.0.self_attn.indexer.wk.weight": "none"}}"#).unwrap();
+    for (to, want) in cases {
+        fs::write(&path, config.replace(r#""model_type": "deepseek_v3""#, to)).unwrap();
+        let error = open(&model.path).unwrap_err().to_string();
+        assert!(error.contains(want), "{to}: {error}");
+        for words in ["lightning indexer", "does not run", "DeepSeek V2, V3, V3.1 and R1"] {
+            assert!(error.contains(words), "{to}: {error}");
+        }
+    }
+    for other in ["glm4_moe", "qwen3_moe", "deepseek_v4", "kimi_k25"] {
+        fs::write(&path, config.replace("deepseek_v3", other)).unwrap();
+        let error = open(&model.path).unwrap_err().to_string();
+        let want = format!("model_type: {other} is not supported; supported: llama, qwen2, deepseek_v2");
+        assert!(error.contains(&want), "{other}: {error}");
+    }
+}
+
+#[test]
 fn refuses_gguf_tensors_it_would_have_to_leave_out() {
     let model = gguf("tiny-llama.q4_0.gguf");
     let mut bytes = fs::read(&model.path).unwrap();

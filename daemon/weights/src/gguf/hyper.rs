@@ -3,6 +3,7 @@
 use super::Metadata;
 use super::experts::{self, Published};
 use super::keys::Keys;
+use crate::family::{Naming, sparse_attention};
 use crate::{Architecture, BadField, Hyperparameters, Mla, Rope, RopePairs, RopeScaling};
 
 /// What the metadata doesn't say: facts read off the tensor table.
@@ -23,6 +24,7 @@ pub struct TensorFacts {
 pub fn hyperparameters(metadata: &Metadata, facts: TensorFacts) -> Result<Hyperparameters, BadField> {
     let architecture = architecture(metadata)?;
     let keys = Keys { metadata, prefix: prefix(architecture) };
+    check_not_sparse(&keys)?;
     let n_draft_layers = keys.size("nextn_predict_layers")?.unwrap_or(0);
     let n_heads = keys.need("attention.head_count")?;
     let d_model = keys.need("embedding_length")?;
@@ -63,12 +65,15 @@ pub fn hyperparameters(metadata: &Metadata, facts: TensorFacts) -> Result<Hyperp
 
 fn architecture(metadata: &Metadata) -> Result<Architecture, BadField> {
     let key = "general.architecture";
-    match metadata.string(key).map_err(|problem| BadField::new(key, problem))? {
-        Some("llama") => Ok(Architecture::Llama),
-        Some("qwen2") => Ok(Architecture::Qwen2),
-        Some("deepseek2") => Ok(Architecture::DeepSeek2),
-        Some(other) => Err(BadField::unsupported(key, other, "llama, qwen2, deepseek2")),
-        None => Err(BadField::missing(key)),
+    Naming::Gguf.family(metadata.string(key).map_err(|problem| BadField::new(key, problem))?)
+}
+
+/// Files that were converted as the family without the indexer, which they nevertheless have.
+fn check_not_sparse(keys: &Keys<'_>) -> Result<(), BadField> {
+    let key = "attention.indexer.top_k";
+    match keys.size(key)? {
+        Some(top_k) => Err(sparse_attention(keys.name(key), top_k)),
+        None => Ok(()),
     }
 }
 

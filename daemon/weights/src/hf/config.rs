@@ -4,6 +4,7 @@ use serde::Deserialize;
 use tensor::SCALE_BLOCK;
 
 use super::rope::{self, RopeParameters};
+use crate::family::{Naming, sparse_attention};
 use crate::{Architecture, BadField, Gating, Hyperparameters, Mla, Moe, Rope, RopePairs};
 
 /// The keys of `config.json` that change what a model computes.
@@ -50,6 +51,8 @@ pub(super) struct Config {
     norm_topk_prob: Option<bool>,
     routed_scaling_factor: Option<f32>,
     num_nextn_predict_layers: Option<usize>,
+    /// Tokens that sparse attention chooses.
+    index_topk: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -113,17 +116,12 @@ impl Config {
         Ok(hyper)
     }
 
-    fn architecture(&self) -> Result<Architecture, BadField> {
-        match self.model_type.as_deref() {
-            Some("llama") => Ok(Architecture::Llama),
-            Some("qwen2") => Ok(Architecture::Qwen2),
-            // Kimi K2 is DeepSeek V3 with other numbers.
-            Some("deepseek_v2" | "deepseek_v3" | "kimi_k2") => Ok(Architecture::DeepSeek2),
-            Some(other) => {
-                let supported = "llama, qwen2, deepseek_v2, deepseek_v3, kimi_k2";
-                Err(BadField::unsupported("model_type", other, supported))
-            }
-            None => Err(BadField::missing("model_type")),
+    /// The model's family.
+    pub(super) fn architecture(&self) -> Result<Architecture, BadField> {
+        let family = Naming::HuggingFace.family(self.model_type.as_deref())?;
+        match self.index_topk {
+            Some(top_k) => Err(sparse_attention("index_topk", top_k)),
+            None => Ok(family),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) fn open(folder: &Path) -> Result<Source, Error> {
     let json = json.ok_or(Error::NotAModel { path: folder.into(), found: "a folder without config.json" })?;
     let config: Config =
         config::parse(&json).map_err(|cause| Error::Json { path: config_path.clone(), cause })?;
+    // Before the tensors, whose names would be the smaller surprise.
+    config.architecture().map_err(BadField::of(&config_path))?;
     let mut shards = Shards::default();
     match side_files::json::<Index>(folder, INDEX)? {
         Some(index) => shards.add_indexed(folder, &index)?,
