@@ -4,6 +4,7 @@
 //! need; `tidy` holds the rules that no lint can.
 
 mod bench;
+mod check;
 mod console;
 mod fetch;
 mod fuzz;
@@ -55,6 +56,8 @@ enum Command {
     Tidy,
     /// Measure Wels and llama.cpp in turn on the same model and cores, and print the ratios.
     Bench(bench::Args),
+    /// Checks too large for the tests: models of many gigabytes, which you bring.
+    Check(check::Args),
     /// Fuzz the readers of untrusted bytes.
     Fuzz(fuzz::Args),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Fetch(args) => fetch::run(&workspace, &args),
         Command::Tidy => console::step("tidy: the rules no lint can hold", || tidy::run(&workspace)),
         Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Check(args) => check::run(&workspace, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
     };
     match result {

@@ -1,0 +1,26 @@
+//! `cargo xtask check`: checks that take more than tests may, such as a model of many gigabytes.
+
+mod import_memory;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::workspace::Workspace;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    check: Check,
+}
+
+#[derive(Debug, Subcommand)]
+enum Check {
+    /// Import a large model under a limit on memory, killed once half-way and resumed.
+    ImportMemory(import_memory::Args),
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    match &args.check {
+        Check::ImportMemory(args) => import_memory::run(workspace, args),
+    }
+}
