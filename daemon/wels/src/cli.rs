@@ -209,12 +209,23 @@ pub(crate) struct Bench {
 pub(crate) struct Eval {
     #[command(flatten)]
     pub(crate) run: Run,
-    /// JSON: {"name": [token ids], ...}.
-    #[arg(long, value_name = "FILE.json")]
-    pub(crate) tokens: PathBuf,
+    /// JSON: {"name": [token ids], ...}; by default the sequences of --expect.
+    #[arg(long, value_name = "FILE.json", required_unless_present = "expect")]
+    pub(crate) tokens: Option<PathBuf>,
     /// Where to write: NAME.logits_last [V], NAME.argmax [T], NAME.next_token_logprob [T-1], NAME.greedy_ids [N].
+    #[arg(long, value_name = "FILE.safetensors", required_unless_present = "expect")]
+    pub(crate) out: Option<PathBuf>,
+    /// What happens inside too: NAME.hidden_layerI [T, d_model], NAME.router_ids and NAME.router_weights [M, T, k] of the M
+    /// layers with a router, and with a draft layer NAME.mtp_logits_last [V].
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// Compare with this: tensors of the same names, and NAME.input_ids [T]. Fails where a number is further off than
+    /// --tolerance, or a token or expert is another.
     #[arg(long, value_name = "FILE.safetensors")]
-    pub(crate) out: PathBuf,
+    pub(crate) expect: Option<PathBuf>,
+    /// How far numbers may be from the reference. Experts count where the reference's router_margin is larger.
+    #[arg(long, default_value_t = 1e-3, requires = "expect")]
+    pub(crate) tolerance: f32,
     /// Continue each sequence by this many likeliest tokens (the end-of-text token is not obeyed).
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) greedy: usize,

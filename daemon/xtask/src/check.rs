@@ -1,6 +1,7 @@
 //! `cargo xtask check`: checks that take more than tests may, such as a model of many gigabytes.
 
 mod import_memory;
+mod references;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -17,10 +18,13 @@ pub(crate) struct Args {
 enum Check {
     /// Import a large model under a limit on memory, killed once half-way and resumed.
     ImportMemory(import_memory::Args),
+    /// Compare models with what other people's code computes with them: logits, tokens, experts, hidden states.
+    References(references::Args),
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.check {
         Check::ImportMemory(args) => import_memory::run(workspace, args),
+        Check::References(args) => references::run(workspace, args),
     }
 }

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("xtask", &[]),
     ("hw-tests", &[]),
-    (FIXTURES, &["weights"]),
+    (FIXTURES, &["weights", "tensor"]),
 ];
 /// Reference data: every crate's tests may read it.
 const FIXTURES: &str = "fixtures";
