@@ -116,6 +116,18 @@ fn render_engine(out: &mut String, stats: &Stats) {
         family(out, name, kind, help);
         line(out, name, "", value);
     }
+    let sources = [("lookup", stats.lookup), ("draft", stats.draft_layer)];
+    let drafted = sources.map(|(source, drafts)| (source, drafts.drafted_total));
+    let accepted = sources.map(|(source, drafts)| (source, drafts.accepted_total));
+    for (name, help, by_source) in [
+        ("wels_draft_tokens_total", "Tokens guessed, by source.", drafted),
+        ("wels_draft_tokens_accepted_total", "Guesses that came true, by source.", accepted),
+    ] {
+        family(out, name, "counter", help);
+        for (source, value) in by_source {
+            line(out, name, &format!("source=\"{source}\""), value);
+        }
+    }
 }
 
 fn family(out: &mut String, name: &str, kind: &str, help: &str) {

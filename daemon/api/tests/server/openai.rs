@@ -239,6 +239,8 @@ async fn models_are_listed_and_counters_counted() {
         "wels_ttft_seconds_count 1",
         "wels_inter_token_seconds_count 1",
         "wels_build_info{version=",
+        "wels_draft_tokens_total{source=\"lookup\"} ",
+        "wels_draft_tokens_accepted_total{source=\"draft\"} 0",
     ] {
         assert!(metrics.text().contains(line), "{line} in {}", metrics.text());
     }
