@@ -1,8 +1,13 @@
 //! The catalogue of models, carried in the binary.
 
+mod shape;
+
 use anyhow::{Context, Result, bail};
 use rust_embed::RustEmbed;
 use serde::{Deserialize, Serialize};
+
+use shape::Shape;
+pub(crate) use shape::compare;
 
 /// `models/*/model.toml`.
 #[derive(RustEmbed)]
@@ -21,6 +26,7 @@ pub(crate) struct Entry {
     pub(crate) context: usize,
     pub(crate) template: String,
     pub(crate) about: String,
+    hyperparameters: Option<Shape>,
     pub(crate) source: Source,
     #[serde(default)]
     pub(crate) placement: Placement,
@@ -68,6 +74,25 @@ impl File {
     }
 }
 
+impl Entry {
+    /// Whether one of its files has one of these hashes.
+    fn has_one_of(&self, hashes: &[&str]) -> bool {
+        let known = self.source.known_sha256s();
+        hashes.iter().any(|hash| known.iter().any(|known| known.eq_ignore_ascii_case(hash)))
+    }
+
+    /// Whether a file that calls itself `name` is of this model: letters and digits count, and converters add the
+    /// format they read.
+    fn is_called(&self, name: &str) -> bool {
+        let plain = |text: &str| -> String {
+            text.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect()
+        };
+        let name = plain(name);
+        let name = ["bf16", "gguf"].iter().find_map(|format| name.strip_suffix(format)).unwrap_or(&name);
+        name == plain(&self.name) || name == plain(&self.id)
+    }
+}
+
 /// All entries, by id.
 pub(crate) fn entries() -> Result<Vec<Entry>> {
     let mut entries = Files::iter()
@@ -92,13 +117,8 @@ pub(crate) fn find(id: &str) -> Result<Entry> {
 }
 
 /// The name of the entry that one of these hashes belongs to.
-pub(crate) fn name_by_sha256<'a>(mut hashes: impl Iterator<Item = &'a str>) -> Option<String> {
-    let entries = entries().ok()?;
-    let is_of = |entry: &&Entry, hash: &str| {
-        entry.source.known_sha256s().iter().any(|known| known.eq_ignore_ascii_case(hash))
-    };
-    let of = |hash: &str| entries.iter().find(|entry| is_of(entry, hash));
-    hashes.find_map(of).map(|entry| entry.name.clone())
+pub(crate) fn name_by_sha256(hashes: &[&str]) -> Option<String> {
+    entries().ok()?.into_iter().find(|entry| entry.has_one_of(hashes)).map(|entry| entry.name)
 }
 
 #[cfg(test)]
@@ -108,7 +128,7 @@ mod tests {
     #[test]
     fn every_entry_is_well_formed() {
         let entries = entries().unwrap();
-        assert!(entries.len() >= 9);
+        assert!(entries.len() >= 16);
         for entry in entries {
             assert!(
                 Files::get(&format!("{}/model.toml", entry.id)).is_some(),

@@ -146,6 +146,9 @@ pub(crate) struct Import {
     pub(crate) source: PathBuf,
     /// The pack to write; by default the source's name with `.wels` in the current folder.
     pub(crate) dest: Option<PathBuf>,
+    /// Take a file that looks like a model of the catalogue and describes itself otherwise.
+    #[arg(long)]
+    pub(crate) allow_differences: bool,
     /// Replace the pack if it is there already.
     #[arg(long)]
     pub(crate) replace: bool,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use weights::pack::Pack;
 
 use crate::cli::Doctor;
-use crate::{load, machine, progress, serve, size};
+use crate::{catalogue, load, machine, progress, serve, size};
 
 /// Free space below which chats and imports are at risk.
 const FREE_MIN: u64 = 1 << 30;
@@ -110,7 +110,18 @@ fn check_model(path: &Path) -> Vec<Finding> {
         hyper.context,
         size::format(weights.bytes()),
     );
-    vec![Finding::good("model", found), template(&weights), bytes(&weights, path)]
+    vec![Finding::good("model", found), shape(&weights), template(&weights), bytes(&weights, path)]
+}
+
+/// Compares the hyperparameters with the catalogue's.
+fn shape(weights: &weights::Weights) -> Finding {
+    match catalogue::compare(weights)
+        .and_then(|known| known.map(|known| known.check().map(|()| known)).transpose())
+    {
+        Ok(Some(known)) => Finding::good("shape", format!("as the catalogue has it for {}", known.name)),
+        Ok(None) => Finding::good("shape", "not a model of the catalogue: nothing to compare with"),
+        Err(error) => Finding::bad("shape", format!("{error:#}"), "get another file of the model"),
+    }
 }
 
 fn template(weights: &weights::Weights) -> Finding {

@@ -8,11 +8,14 @@ use serde_json::json;
 use weights::{ImportOptions, ImportReport, Progress, Stage};
 
 use crate::cli::Import;
-use crate::{progress, size};
+use crate::{catalogue, progress, size};
 
 pub(crate) fn run(args: &Import) -> Result<ExitCode> {
     if !args.source.exists() {
         bail!("{}: no such file or folder; give a GGUF file or a Hugging Face folder", args.source.display());
+    }
+    if !args.allow_differences {
+        check_shape(&args.source)?;
     }
     let dest = args.dest.clone().unwrap_or_else(|| default_dest(&args.source));
     let bar = progress::bytes(0);
@@ -35,6 +38,19 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode> {
         report.with_context(|| format!("cannot import {} to {}", args.source.display(), dest.display()))?;
     print(args, &dest, &report);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a file of a known model that describes itself otherwise: it would answer, and worse than it should.
+fn check_shape(source: &Path) -> Result<()> {
+    // What can't be opened is for the import to say.
+    let Ok(weights) = weights::open(source) else { return Ok(()) };
+    let known = catalogue::compare(&weights)?;
+    known.map_or(Ok(()), |known| known.check()).with_context(|| {
+        let source = source.display();
+        format!(
+            "{source}: converted wrongly or damaged; get another file, or take it as it is with --allow-differences"
+        )
+    })
 }
 
 fn default_dest(source: &Path) -> PathBuf {

@@ -79,8 +79,8 @@ pub(crate) fn format(weights: &Weights) -> String {
 
 /// What a model is called: by the catalogue if it is known there, else by itself, else by its file.
 pub(crate) fn display_name(weights: &Weights, path: &Path) -> String {
-    let hashes = weights.source().files.iter().filter_map(|file| file.sha256.as_deref());
-    if let Some(name) = catalogue::name_by_sha256(hashes) {
+    let hashes: Vec<&str> = weights.source().files.iter().filter_map(|file| file.sha256.as_deref()).collect();
+    if let Some(name) = catalogue::name_by_sha256(&hashes) {
         return name;
     }
     let file_name = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());

@@ -106,6 +106,31 @@ fn an_imported_pack_is_whole_and_a_second_import_asks_first() {
 }
 
 #[test]
+fn a_known_model_that_describes_itself_otherwise_is_refused_unless_asked() {
+    let desk = Desk::new();
+    // Another network under a name of the catalogue: the name of its folder.
+    let folder = desk.path("DeepSeek-R1-Distill-Qwen-7B");
+    fs::create_dir(&folder).unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny-qwen2/config.json");
+    fs::copy(config, Path::new(&folder).join("config.json")).unwrap();
+    let weights = fixture("tiny-qwen2/model.safetensors.zst");
+    fs::write(Path::new(&folder).join("model.safetensors"), weights).unwrap();
+    let pack = desk.path("r1.wels");
+    let text = complaint(&wels(&["import", &folder, &pack]));
+    for words in
+        ["--allow-differences", "looks like DeepSeek-R1-Distill-Qwen-7B", "in the file and 3584 in the"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!Path::new(&pack).exists());
+    stdout(&wels(&["import", "--allow-differences", &folder, &pack]));
+    let findings = wels(&["doctor", "--model", &pack]);
+    let text = String::from_utf8_lossy(&findings.stdout);
+    assert!(text.contains("BAD  shape") && text.contains("n_layers is"), "{text}");
+    stdout(&wels(&["import", desk.gguf(), &desk.path("nobody.wels")]));
+}
+
+#[test]
 fn doctor_finds_a_flipped_bit() {
     let desk = Desk::new();
     let pack = desk.path("tiny.wels");
