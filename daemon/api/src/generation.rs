@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Event, FinishReason, Generation, Logprobs, Request, Sampling, SubmitError, Timings};
-use text::{Conversation, Message};
+use serde_json::{Map, Value};
+use text::{Conversation, Message, ThinkSplitter};
 
 use crate::app::{App, Place};
 use crate::problem::{Problem, Result};
@@ -23,6 +24,8 @@ pub(crate) use crate::words::{Scored, Word};
 pub(crate) struct Order {
     /// What was said so far.
     pub(crate) messages: Vec<Message>,
+    /// Further variables for the chat template, such as `thinking`.
+    pub(crate) template_kwargs: Map<String, Value>,
     /// How tokens are chosen.
     pub(crate) sampling: Sampling,
     /// Tokens at most; `None` is what the context holds.
@@ -84,15 +87,16 @@ pub(crate) async fn begin(app: &App, model: Arc<ServedModel>, order: Order) -> R
     let asked = Instant::now();
     let place = app.admit(order.owner)?;
     refuse_if_full(&model)?;
-    let Order { messages, sampling, max_tokens, stops, ignore_eos, logprobs, owner } = order;
-    let conversation = Conversation { messages, add_generation_prompt: true, ..Conversation::default() };
+    let Order { messages, template_kwargs, sampling, max_tokens, stops, ignore_eos, logprobs, owner } = order;
+    let conversation =
+        Conversation { messages, add_generation_prompt: true, extra: template_kwargs, tools: Vec::new() };
     let codec_of = Arc::clone(&model);
     let prompt =
         app.prompt_work(move || codec_of.codec.prompt(&conversation)).await?.map_err(|e| text_problem(&e))?;
     let tokenizer = model.codec.tokenizer();
     let stop_ids = if ignore_eos { Vec::new() } else { tokenizer.eos_ids().iter().copied().collect() };
-    let words = Words::new(model.codec.stream_decoder(), prompt.opens_thought, stops)
-        .map_err(|e| text_problem(&e))?;
+    let splitter = ThinkSplitter::new(prompt.opens_thought).expecting(prompt.expects_thought);
+    let words = Words::new(model.codec.stream_decoder(), splitter, stops).map_err(|e| text_problem(&e))?;
     let n_prompt = prompt.ids.len();
     let max_tokens = max_tokens.unwrap_or(model.defaults.max_tokens);
     let request = Request { prompt: prompt.ids, max_tokens, stop_ids, sampling, logprobs, owner };

@@ -17,6 +17,8 @@ pub(crate) enum Word {
     Reasoning(String),
     /// Of the answer, with the tokens it came from where they were asked for.
     Content(String, Vec<Scored>),
+    /// All of the answer so far was the model's thoughts: it closed a thought that nobody had opened.
+    WasThought,
 }
 
 /// Follows one answer.
@@ -28,6 +30,7 @@ pub(crate) struct Words {
     /// Tokens of the answer whose words are still held back.
     scored: Vec<Scored>,
     has_stopped: bool,
+    n_tokens: usize,
     n_reasoning: usize,
 }
 
@@ -42,19 +45,19 @@ pub(crate) struct LastWords {
 }
 
 impl Words {
-    /// `opens_thought`: whether the prompt ends inside a thought. Stop strings are looked for in the answer, not in the
-    /// thoughts.
+    /// Stop strings are looked for in the answer, not in the thoughts.
     pub(crate) fn new(
         decoder: StreamDecoder,
-        opens_thought: bool,
+        splitter: ThinkSplitter,
         stops: Vec<String>,
     ) -> Result<Self, text::Error> {
         Ok(Self {
             decoder,
-            splitter: ThinkSplitter::new(opens_thought),
+            splitter,
             stops: StopMatcher::new(stops)?,
             scored: Vec::new(),
             has_stopped: false,
+            n_tokens: 0,
             n_reasoning: 0,
         })
     }
@@ -66,6 +69,7 @@ impl Words {
 
     /// The words that become certain with this token.
     pub(crate) fn push(&mut self, id: u32, logprobs: Option<Logprobs>) -> Vec<Word> {
+        self.n_tokens += 1;
         self.scored.extend(logprobs.map(|logprobs| Scored { id, logprobs }));
         let was_thinking = self.splitter.is_thinking();
         let text = self.decoder.push(id);
@@ -76,12 +80,15 @@ impl Words {
             // This token's words are thoughts, or the marker that ends them.
             self.scored.clear();
         }
+        if deltas.contains(&Delta::WasThought) {
+            self.n_reasoning = self.n_tokens;
+        }
         show(deltas, &mut self.stops, &mut self.scored, &mut self.has_stopped)
     }
 
     /// The end of the answer.
     pub(crate) fn finish(self) -> LastWords {
-        let Self { decoder, mut splitter, mut stops, mut scored, mut has_stopped, n_reasoning } = self;
+        let Self { decoder, mut splitter, mut stops, mut scored, mut has_stopped, n_reasoning, .. } = self;
         let mut deltas = splitter.push(&decoder.finish());
         deltas.extend(splitter.finish());
         let mut words = show(deltas, &mut stops, &mut scored, &mut has_stopped);
@@ -110,6 +117,12 @@ fn show(
                 if !passed.text.is_empty() {
                     words.push(Word::Content(passed.text, std::mem::take(scored)));
                 }
+            }
+            Delta::WasThought => {
+                let held = stops.flush();
+                words.extend((!held.is_empty()).then_some(Word::Content(held, Vec::new())));
+                scored.clear();
+                words.push(Word::WasThought);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::shield::{Shield, Shielded};
-use crate::{ChatTemplate, Conversation, Error, StreamDecoder, THINK_OPEN, Tokenizer};
+use crate::{ChatTemplate, Conversation, Error, StreamDecoder, THINK_CLOSE, THINK_OPEN, Tokenizer};
 
 /// From conversation to prompt and from tokens to text, for one model.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub struct Codec {
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     shield: Shield,
+    /// The template speaks of thoughts: the model is one that has them.
+    thinks: bool,
 }
 
 /// A conversation ready for the engine.
@@ -22,6 +24,9 @@ pub struct Prompt {
     pub ids: Vec<u32>,
     /// Whether the template opened a thought that the model continues: see [`crate::ThinkSplitter::new`].
     pub opens_thought: bool,
+    /// Whether the model may think without opening its thought: see [`crate::ThinkSplitter::expecting`]. Not where the
+    /// prompt ends in or behind a thought.
+    pub expects_thought: bool,
 }
 
 impl Codec {
@@ -35,9 +40,10 @@ impl Codec {
         let spelling = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
         let (bos, eos) = (spelling(tokenizer.bos()), spelling(tokenizer.eos()));
         let source = template.or(tokenizer.chat_template());
+        let thinks = source.is_some_and(|source| source.contains(THINK_CLOSE));
         let template = source.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?;
         let shield = Shield::new(tokenizer.added())?;
-        Ok(Self { tokenizer: Arc::new(tokenizer), template, shield })
+        Ok(Self { tokenizer: Arc::new(tokenizer), template, shield, thinks })
     }
 
     /// The tokenizer.
@@ -66,7 +72,9 @@ impl Codec {
         let Shielded { conversation, sentinel } = self.shield.shield(conversation)?;
         let rendered = template.render(&conversation)?;
         let ids = self.tokenizer.encode_shielded(&rendered, sentinel)?;
-        let opens_thought = conversation.add_generation_prompt && rendered.trim_end().ends_with(THINK_OPEN);
-        Ok(Prompt { text: rendered.replace(sentinel, ""), ids, opens_thought })
+        let ends_with = |marker| conversation.add_generation_prompt && rendered.trim_end().ends_with(marker);
+        let opens_thought = ends_with(THINK_OPEN);
+        let expects_thought = self.thinks && !opens_thought && !ends_with(THINK_CLOSE);
+        Ok(Prompt { text: rendered.replace(sentinel, ""), ids, opens_thought, expects_thought })
     }
 }

@@ -66,6 +66,11 @@ impl StopMatcher {
         Passed { text: self.held.drain(..certain).collect(), stop: None }
     }
 
+    /// A seam in the text, which no stop string reaches across: what was held back was not one.
+    pub fn flush(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
     /// The end of the answer: what was held back was not a stop string.
     pub fn finish(self) -> String {
         self.held

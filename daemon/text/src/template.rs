@@ -72,6 +72,8 @@ impl ChatTemplate {
 
     /// The prompt's text.
     ///
+    /// Some templates ask whether a message has content, others fail on one that has none: these get an empty text.
+    ///
     /// # Errors
     /// The conversation is longer than a prompt may be; the template refuses it, fails on it, or does more work than
     /// the budget for its size allows.
@@ -81,7 +83,13 @@ impl ChatTemplate {
             return Err(Error::TextTooLong { bytes, max_bytes: MAX_ENCODE_BYTES });
         }
         let fuel = FUEL_BASE + FUEL_PER_BYTE * bytes as u64;
-        on_large_stack(|| self.render_here(conversation, fuel))
+        let rendered = on_large_stack(|| self.render_here(conversation, fuel));
+        match (&rendered, with_text(conversation)) {
+            (Err(Error::TemplateFailed { .. }), Some(with_text)) => {
+                on_large_stack(|| self.render_here(&with_text, fuel))
+            }
+            _ => rendered,
+        }
     }
 
     fn render_here(&self, conversation: &Conversation, fuel: u64) -> Result<String, Error> {
@@ -145,6 +153,17 @@ fn describe(error: &minijinja::Error) -> String {
     let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
     let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
     format!("{}{detail}{line}", error.kind())
+}
+
+/// The conversation with an empty text wherever there is none; `None` where there is one everywhere.
+fn with_text(conversation: &Conversation) -> Option<Conversation> {
+    conversation.messages.iter().any(|message| message.content.is_none()).then(|| {
+        let mut conversation = conversation.clone();
+        for message in &mut conversation.messages {
+            message.content.get_or_insert_default();
+        }
+        conversation
+    })
 }
 
 /// How much text a conversation brings.

@@ -15,6 +15,8 @@ pub enum Delta {
     Reasoning(String),
     /// Part of the answer.
     Content(String),
+    /// All content so far was a thought: the model closed one that nobody had opened.
+    WasThought,
 }
 
 /// Follows the text of one answer.
@@ -23,18 +25,27 @@ pub enum Delta {
 ///             no marker                         marker missing to the end
 /// Undecided ────────────► Content    Reasoning ──────────────────────────► all of it is reasoning
 ///     │ <think>              ▲           │  ▲
-///     └──────► Opened ───────┼───────────┼──┘
-///  prompt opens it ──►       │  </think> │
-///                            └── Closed ◄┘
+///     ├──────► Opened ───────┼───────────┼──┘
+///     │  prompt opens it ─►  │  </think> │
+///     │ a thought is         └── Closed ◄┤
+///     │ expected                         │ </think> on a line of its own: WasThought
+///     └────────────────────► Unopened ───┘
 /// ```
 ///
 /// A thought is only recognised at the beginning of the answer, so that an answer may write about `<think>`. Line breaks
 /// next to the markers belong to neither side, as in DeepSeek's API; other white space is kept.
+///
+/// R1 sometimes thinks without saying `<think>` and closes the thought all the same. Where a thought is expected
+/// ([`Self::expecting`]), such a closer is recognised if it begins a line and is the first one.
 #[derive(Clone, Debug)]
 pub struct ThinkSplitter {
     state: State,
     /// Text that could still become a marker, or line breaks that a marker would swallow.
     held: String,
+    /// The model is one that thinks, and nothing says yet that it doesn't this time.
+    expects: bool,
+    /// Some content has been passed on.
+    has_content: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +58,8 @@ enum State {
     Opened,
     /// In a thought.
     Reasoning,
+    /// In what looks like the answer of a model that thinks, but has opened no thought.
+    Unopened,
     /// After a thought, before the answer's first line.
     Closed,
     /// In the answer.
@@ -57,7 +70,12 @@ impl ThinkSplitter {
     /// `opens_thought`: whether the prompt ends inside a thought ([`crate::Prompt::opens_thought`]).
     pub fn new(opens_thought: bool) -> Self {
         let state = if opens_thought { State::OpenedByPrompt } else { State::Undecided };
-        Self { state, held: String::new() }
+        Self { state, held: String::new(), expects: false, has_content: false }
+    }
+
+    /// Whether the answer may be a thought that nobody opened ([`crate::Prompt::expects_thought`]).
+    pub fn expecting(self, expects: bool) -> Self {
+        Self { expects, ..self }
     }
 
     /// Whether the model is in its thoughts: grammars and token counts begin and end with them.
@@ -86,6 +104,7 @@ impl ThinkSplitter {
             State::Undecided | State::OpenedByPrompt => self.decide(),
             State::Opened => self.skip_line_breaks(State::Reasoning),
             State::Reasoning => self.reason(deltas),
+            State::Unopened => self.answer_unless_closed(deltas),
             State::Closed => self.skip_line_breaks(State::Content),
             State::Content => {
                 deltas.extend(delta(false, std::mem::take(&mut self.held)));
@@ -104,7 +123,11 @@ impl ThinkSplitter {
         if THINK_OPEN.starts_with(text) && self.held.len() <= MAX_HELD_BYTES {
             return false;
         }
-        self.state = if self.state == State::Undecided { State::Content } else { State::Opened };
+        self.state = match self.state {
+            State::OpenedByPrompt => State::Opened,
+            _ if self.expects => State::Unopened,
+            _ => State::Content,
+        };
         true
     }
 
@@ -126,12 +149,39 @@ impl ThinkSplitter {
             self.state = State::Closed;
             return true;
         }
+        let certain = self.certain();
+        deltas.extend(delta(true, self.held.drain(..certain).collect()));
+        false
+    }
+
+    fn answer_unless_closed(&mut self, deltas: &mut Vec<Delta>) -> bool {
+        let Some(at) = self.held.find(THINK_CLOSE) else {
+            let certain = self.certain();
+            self.has_content |= certain > 0;
+            deltas.extend(delta(false, self.held.drain(..certain).collect()));
+            return false;
+        };
+        let before = &self.held[..at];
+        if !(before.ends_with('\n') || before.is_empty() && !self.has_content) {
+            // An answer that writes about the marker.
+            self.state = State::Content;
+            return true;
+        }
+        let thought = before.trim_end_matches(['\n', '\r']).to_owned();
+        self.held.drain(..at + THINK_CLOSE.len());
+        let was_thought = self.has_content || !thought.is_empty();
+        deltas.extend(delta(false, thought));
+        deltas.extend(was_thought.then_some(Delta::WasThought));
+        self.state = State::Closed;
+        true
+    }
+
+    /// How much of what is held is no part of a closer, nor of the line breaks in front of one.
+    fn certain(&self) -> usize {
         let marker = partial_suffix(&self.held, THINK_CLOSE);
         let certain = self.held[..self.held.len() - marker].trim_end_matches(['\n', '\r']).len();
         // Line breaks and the marker are ASCII: every byte past `certain` is a character boundary.
-        let certain = certain.max(self.held.len().saturating_sub(MAX_HELD_BYTES));
-        deltas.extend(delta(true, self.held.drain(..certain).collect()));
-        false
+        certain.max(self.held.len().saturating_sub(MAX_HELD_BYTES))
     }
 }
 
@@ -156,8 +206,10 @@ mod tests {
     use super::*;
 
     /// Thoughts and answer of a text that comes in these pieces.
-    fn split<'a>(opens: bool, pieces: impl IntoIterator<Item = &'a str>) -> (String, String) {
-        let mut splitter = ThinkSplitter::new(opens);
+    fn follow<'a>(
+        mut splitter: ThinkSplitter,
+        pieces: impl IntoIterator<Item = &'a str>,
+    ) -> (String, String) {
         let mut deltas: Vec<Delta> = pieces.into_iter().flat_map(|piece| splitter.push(piece)).collect();
         deltas.extend(splitter.finish());
         let mut both = (String::new(), String::new());
@@ -165,18 +217,44 @@ mod tests {
             match delta {
                 Delta::Reasoning(text) => both.0.push_str(&text),
                 Delta::Content(text) => both.1.push_str(&text),
+                Delta::WasThought => both.0 = std::mem::take(&mut both.1),
             }
         }
         both
     }
 
     fn check(opens: bool, text: &str, reasoning: &str, content: &str) {
+        check_with(&ThinkSplitter::new(opens), text, reasoning, content);
+    }
+
+    fn check_with(splitter: &ThinkSplitter, text: &str, reasoning: &str, content: &str) {
         let want = (reasoning.to_owned(), content.to_owned());
-        assert_eq!(split(opens, [text]), want, "{text:?} at once");
+        let split = |pieces: &[String]| follow(splitter.clone(), pieces.iter().map(String::as_str));
+        assert_eq!(split(&[text.to_owned()]), want, "{text:?} at once");
         let mut chars: Vec<String> = text.chars().map(String::from).collect();
-        assert_eq!(split(opens, chars.iter().map(String::as_str)), want, "{text:?} by character");
+        assert_eq!(split(&chars), want, "{text:?} by character");
         chars.insert(0, String::new());
-        assert_eq!(split(opens, chars.iter().map(String::as_str)), want, "{text:?} after an empty piece");
+        assert_eq!(split(&chars), want, "{text:?} after an empty piece");
+    }
+
+    #[test]
+    fn a_closer_without_an_opener_ends_a_thought_where_one_is_expected() {
+        let check = |text: &str, reasoning: &str, content: &str| {
+            check_with(&ThinkSplitter::new(false).expecting(true), text, reasoning, content);
+        };
+        check("Okay, so\n\nhm.\n</think>\n\n42", "Okay, so\n\nhm.", "42");
+        check("</think>\n\n42", "", "42");
+        check("\n</think>42", "", "42");
+        // An answer that writes about markers keeps them, and so does all of the rest.
+        check("Close with </think>:\n</think>\nso", "", "Close with </think>:\n</think>\nso");
+        check("a\nb </thin", "", "a\nb </thin");
+        check("one\n\n", "", "one\n\n");
+        check("<think>\nhm\n</think>\n\n4\n</think>\n2", "hm", "4\n</think>\n2");
+    }
+
+    #[test]
+    fn a_closer_without_an_opener_is_text_where_none_is_expected() {
+        check(false, "hm.\n</think>\n\n42", "", "hm.\n</think>\n\n42");
     }
 
     #[test]
@@ -249,13 +327,15 @@ mod tests {
             ),
             cuts in prop::collection::vec(0usize..80, 0..6),
             opens: bool,
+            expects: bool,
         ) {
             let text = parts.concat();
             let mut at: Vec<usize> = cuts.into_iter().map(|c| text.floor_char_boundary(c)).collect();
             at.extend([0, text.len()]);
             at.sort_unstable();
             let pieces: Vec<&str> = at.windows(2).map(|w| &text[w[0]..w[1]]).collect();
-            prop_assert_eq!(split(opens, pieces), split(opens, [text.as_str()]));
+            let splitter = ThinkSplitter::new(opens).expecting(expects);
+            prop_assert_eq!(follow(splitter.clone(), pieces), follow(splitter, [text.as_str()]));
         }
     }
 }

@@ -81,7 +81,7 @@ impl Session<'_> {
         let mut generation =
             self.handle.submit(request).context("the conversation has grown too long; type /new")?;
         let mut decoder = self.codec.stream_decoder();
-        let mut splitter = ThinkSplitter::new(prompt.opens_thought);
+        let mut splitter = ThinkSplitter::new(prompt.opens_thought).expecting(prompt.expects_thought);
         let mut printer = Printer::new();
         let stats = loop {
             match generation.blocking_next().context("the engine stopped")? {
@@ -121,6 +121,10 @@ impl Printer {
             let (text, thought) = match &delta {
                 Delta::Reasoning(text) => (text, true),
                 Delta::Content(text) => (text, false),
+                Delta::WasThought => {
+                    self.answer.clear();
+                    continue;
+                }
             };
             if thought != self.dim && self.colour {
                 write!(out, "{}", if thought { DIM } else { PLAIN })?;

@@ -51,6 +51,10 @@ async fn whole(mut answering: Answering, teller: &Teller) -> Result<Response> {
                 content += &text;
                 scored.extend(tokens);
             }
+            Some(Piece::Word(Word::WasThought)) => {
+                reasoning = std::mem::take(&mut content);
+                scored.clear();
+            }
             Some(Piece::Queued { .. } | Piece::Prefill { .. }) => {}
             Some(Piece::Failed(problem)) => return Err(problem),
             Some(Piece::Ended(ended)) => {
@@ -103,6 +107,8 @@ impl Teller {
                 let logprobs = self.logprobs(&scored);
                 self.with_role(self.envelope.content(&text, &logprobs))
             }
+            // What was sent can't be taken back; the marker is left out.
+            Piece::Word(Word::WasThought) => Vec::new(),
             Piece::Ended(ended) => self.ended(&ended),
             Piece::Failed(problem) => vec![data(&problem.to_json()), Event::default().data("[DONE]")],
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use engine::Sampling;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::secret;
 use text::Role;
 
@@ -24,6 +24,9 @@ const STOP_BYTES_MAX: usize = 256;
 
 /// Alternatives a request may ask for per token.
 const TOP_LOGPROBS_MAX: usize = 20;
+
+/// Variables a request may hand to the chat template.
+const TEMPLATE_KWARGS_MAX: usize = 16;
 
 /// Tokens a request may bias.
 const BIASES_MAX: usize = 1024;
@@ -56,6 +59,8 @@ pub(crate) struct ChatRequest {
     functions: Option<Value>,
     tool_choice: Option<Value>,
     response_format: Option<Value>,
+    /// Variables for the chat template, as vLLM and llama.cpp take them: `{"thinking": true}`.
+    chat_template_kwargs: Option<Map<String, Value>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,7 +121,8 @@ impl ChatRequest {
         if messages.is_empty() {
             return Err(invalid("messages", "send one message at least"));
         }
-        Ok(Order { messages, sampling, max_tokens, stops, ignore_eos, logprobs, owner })
+        let template_kwargs = checked_kwargs(self.chat_template_kwargs)?;
+        Ok(Order { messages, template_kwargs, sampling, max_tokens, stops, ignore_eos, logprobs, owner })
     }
 
     fn refuse_unsupported(&self) -> Result<()> {
@@ -241,6 +247,20 @@ fn joined(parts: &[Value], param: &str) -> Result<String> {
     Ok(content)
 }
 
+/// Switches and words for the template: nothing nested, and not many.
+fn checked_kwargs(kwargs: Option<Map<String, Value>>) -> Result<Map<String, Value>> {
+    let kwargs = kwargs.unwrap_or_default();
+    if kwargs.len() > TEMPLATE_KWARGS_MAX {
+        let message = format!("at most {TEMPLATE_KWARGS_MAX} variables are possible");
+        return Err(invalid("chat_template_kwargs", message));
+    }
+    if kwargs.values().any(|value| value.is_array() || value.is_object()) {
+        let message = "its values are booleans, numbers, texts or null";
+        return Err(invalid("chat_template_kwargs", message));
+    }
+    Ok(kwargs)
+}
+
 fn checked_stops(stop: Option<OneOrMany>) -> Result<Vec<String>> {
     let stops = match stop {
         None => Vec::new(),
@@ -298,7 +318,7 @@ mod tests {
         let order = order(json!({ "temperature": 0, "top_p": 0.5, "top_k": 7, "min_p": 0.1, "seed": -1,
             "presence_penalty": 1, "frequency_penalty": -1, "repeat_penalty": 1.5, "stop": ["a", "b"],
             "logit_bias": { "5": -100 }, "logprobs": true, "top_logprobs": 3, "max_tokens": 1,
-            "max_completion_tokens": 9, "ignore_eos": true,
+            "max_completion_tokens": 9, "ignore_eos": true, "chat_template_kwargs": { "thinking": true },
             "messages": [{ "role": "developer", "content": "Be brief." },
                 { "role": "user", "content": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }] },
                 { "role": "assistant", "content": null, "reasoning_content": "hm" }] }))
@@ -317,6 +337,7 @@ mod tests {
         };
         assert_eq!(order.sampling, sampling);
         assert_eq!((order.max_tokens, order.logprobs, order.ignore_eos), (Some(9), Some(3), true));
+        assert_eq!(order.template_kwargs["thinking"], true);
         assert_eq!(order.messages[0].role, Role::System);
         assert_eq!(order.messages[1].content.as_deref(), Some("ab"));
         assert_eq!(order.messages[2].reasoning_content.as_deref(), Some("hm"));
@@ -344,6 +365,7 @@ mod tests {
             (json!({ "top_logprobs": 2 }), "top_logprobs"),
             (json!({ "logit_bias": { "x": 1 } }), "logit_bias"),
             (json!({ "stop": [""] }), "stop"),
+            (json!({ "chat_template_kwargs": { "thinking": [true] } }), "chat_template_kwargs"),
         ];
         for (fields, param) in cases {
             let problem = order(fields).unwrap_err();

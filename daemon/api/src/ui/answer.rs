@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{FinishReason, Sampling, Timings};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use store::{Answer, Message, Receipt, Role, Status, secret};
 use tokio::time::{interval, sleep};
 use tracing::{error, info};
@@ -32,6 +32,8 @@ pub(crate) struct Task {
     pub(crate) model: Arc<ServedModel>,
     /// The title the chat has just got.
     pub(crate) new_title: Option<String>,
+    /// Whether to think first, for models that do as they are told; `None` leaves it to the template.
+    pub(crate) thinking: Option<bool>,
 }
 
 /// Ends the run whatever happens: nobody shall watch a run whose writer is gone.
@@ -118,6 +120,7 @@ impl Task {
         };
         let order = Order {
             messages,
+            template_kwargs: self.thinking.map(thinking_kwargs).unwrap_or_default(),
             sampling,
             max_tokens: None,
             stops: Vec::new(),
@@ -143,6 +146,8 @@ impl Task {
                 draft.content += &text;
                 self.run.tell(News::Content(text));
             }
+            // The page learns it from the message it gets at the end.
+            Piece::Word(Word::WasThought) => draft.reasoning = std::mem::take(&mut draft.content),
             Piece::Ended(_) | Piece::Failed(_) => unreachable!("the loop ends with these"),
         }
     }
@@ -205,6 +210,11 @@ impl Task {
             seed,
         }
     }
+}
+
+/// The variable under the names that templates have for it: DeepSeek's and Qwen's.
+fn thinking_kwargs(thinking: bool) -> Map<String, Value> {
+    ["thinking", "enable_thinking"].map(|name| (name.to_owned(), Value::Bool(thinking))).into_iter().collect()
 }
 
 /// A message of the branch for the model: what was said, without earlier thoughts.

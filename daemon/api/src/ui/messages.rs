@@ -27,6 +27,7 @@ const TITLE_CHARS: usize = 48;
 pub(crate) struct Ask {
     content: String,
     parent_id: Option<MessageId>,
+    thinking: Option<bool>,
 }
 
 /// `POST /api/chats/{id}/messages`: answers at once; the answer is written by a run.
@@ -50,7 +51,7 @@ pub(crate) async fn ask(
     let asked = app.store.ask(who.user.id, chat, ask.parent_id, ask.content, title).await?;
     let asked = asked.ok_or_else(Problem::not_found)?;
     let new_title = (asked.chat.title != before).then_some(asked.chat.title);
-    let run = start(&app, who.user.id, chat, &asked.answer, new_title)?;
+    let run = start(&app, who.user.id, chat, &asked.answer, new_title, ask.thinking)?;
     let (question, answer) = (asked.question, asked.answer);
     Ok(Json(json!({ "user_message": question, "assistant_message": answer, "run_id": run.id })))
 }
@@ -58,6 +59,7 @@ pub(crate) async fn ask(
 #[derive(Debug, Deserialize)]
 pub(crate) struct Regenerate {
     message_id: MessageId,
+    thinking: Option<bool>,
 }
 
 /// `POST /api/chats/{id}/regenerate`: another answer beside the one named.
@@ -70,7 +72,7 @@ pub(crate) async fn regenerate(
     ready_chat(&app, who.user.id, chat).await?;
     let answer = app.store.regenerate(who.user.id, chat, regenerate.message_id).await?;
     let answer = answer.ok_or_else(Problem::not_found)?;
-    let run = start(&app, who.user.id, chat, &answer, None)?;
+    let run = start(&app, who.user.id, chat, &answer, None, regenerate.thinking)?;
     Ok(Json(json!({ "assistant_message": answer, "run_id": run.id })))
 }
 
@@ -91,10 +93,11 @@ fn start(
     chat: ChatId,
     answer: &Message,
     new_title: Option<String>,
+    thinking: Option<bool>,
 ) -> Result<Arc<Run>> {
     let model = app.slot.require()?;
     let run = app.runs.open(owner, chat, answer.id);
-    let task = Task { app: app.clone(), run: Arc::clone(&run), model, new_title };
+    let task = Task { app: app.clone(), run: Arc::clone(&run), model, new_title, thinking };
     let span = info_span!("run", %chat, message = %answer.id);
     app.tasks.spawn(task.write().instrument(span));
     Ok(run)

@@ -25,6 +25,7 @@ pub(crate) const PASSWORD: &str = "correct horse";
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) says: String,
+    pub(crate) template: &'static str,
     pub(crate) step_time: Duration,
     pub(crate) fail_after: Option<usize>,
     pub(crate) context: usize,
@@ -37,6 +38,7 @@ impl Script {
     pub(crate) fn says(text: &str) -> Self {
         Self {
             says: text.into(),
+            template: TEMPLATE,
             step_time: Duration::ZERO,
             fail_after: None,
             context: 2048,
@@ -52,7 +54,7 @@ impl Script {
     }
 
     fn model(&self) -> ServedModel {
-        let codec = codec();
+        let codec = codec(self.template);
         let mut script: Vec<u32> = codec.tokenizer().encode(&self.says, text::Special::Recognise).unwrap();
         script.push(codec.tokenizer().id_of("<|im_end|>").unwrap());
         let limits = Limits {
@@ -78,7 +80,7 @@ impl Script {
 }
 
 /// A vocabulary of bytes and four special tokens.
-fn codec() -> Codec {
+fn codec(template: &str) -> Codec {
     let printable = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff);
     let printable: Vec<u8> = printable.collect();
     let mut vocab = Map::new();
@@ -108,7 +110,7 @@ fn codec() -> Codec {
     let config = json!({ "eos_token": "<|im_end|>" });
     let tokenizer =
         Tokenizer::from_json(tokenizer.to_string().as_bytes(), Some(config.to_string().as_bytes())).unwrap();
-    Codec::new(tokenizer, Some(TEMPLATE)).unwrap()
+    Codec::new(tokenizer, Some(template)).unwrap()
 }
 
 /// A running service.

@@ -12,3 +12,4 @@ mod isolation;
 mod openai;
 mod page;
 mod runs;
+mod thoughts;
