@@ -113,7 +113,7 @@ fn a_known_model_that_describes_itself_otherwise_is_refused_unless_asked() {
     fs::create_dir(&folder).unwrap();
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny-qwen2/config.json");
     fs::copy(config, Path::new(&folder).join("config.json")).unwrap();
-    let weights = fixture("tiny-qwen2/model.safetensors.zst");
+    let weights = fixtures::read("tiny-qwen2/model.safetensors");
     fs::write(Path::new(&folder).join("model.safetensors"), weights).unwrap();
     let pack = desk.path("r1.wels");
     let text = complaint(&wels(&["import", &folder, &pack]));
