@@ -131,8 +131,11 @@ impl<'a> TaskRows<'a> {
     /// Tokens that a row sees of the block that begins at `start`.
     #[inline(always)]
     fn visible(&self, row: usize, start: usize) -> usize {
-        let pos = self.seq.first_pos + self.task.tokens.start + row / self.task.heads.len();
-        (pos + 1).saturating_sub(start).min(BLOCK_TOKENS)
+        let first_pos = self.seq.first_pos + self.task.tokens.start;
+        if start + BLOCK_TOKENS <= first_pos + 1 {
+            return BLOCK_TOKENS;
+        }
+        (first_pos + row / self.task.heads.len() + 1).saturating_sub(start).min(BLOCK_TOKENS)
     }
 
     /// The rows that see the block that begins at `start`, from a whole group on.
@@ -187,7 +190,7 @@ impl Attention<'_> {
         for (start, n) in rows.blocks() {
             let k = shape.keys().block(k, rows.seq.block_table, start, kv_head, n);
             let v = v.map(|v| shape.values().block(v, rows.seq.block_table, start, kv_head, n));
-            scratch.block(s, rows.seeing(start), k, v, |row| rows.visible(row, start));
+            scratch.block(s, rows.seeing(start), (n, k, v), |row| rows.visible(row, start));
         }
         rows.store(scratch, out, shape.value_dim);
     }

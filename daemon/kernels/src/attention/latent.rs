@@ -124,7 +124,8 @@ impl LatentAttention<'_> {
         for (start, n) in rows.blocks() {
             let block = layout.block(latents, rows.seq.block_table, start, 0, n);
             expansion.expand(s, shape, block, scratch);
-            scratch.transposed_block(s, rows.seeing(start), n, |row| rows.visible(row, start));
+            scratch.transposed_scores(s, rows.seeing(start), |row| rows.visible(row, start));
+            scratch.add_values(s, rows.seeing(start), n);
         }
         scratch.expansion = expansion;
         rows.store(scratch, out, shape.value_dim);
@@ -143,7 +144,7 @@ impl Expansion {
         decode(s, &mut self.w_uv, &mut self.staging, &weights.v_b.head(head), weights.v_b.transposed);
     }
 
-    /// keys, values of `scratch` <- those of a block of latents [n, rank + rope_dim].
+    /// keys, rows of `scratch` <- the keys and values of a block of latents [n, rank + rope_dim].
     #[inline(always)]
     fn expand<S: Simd, E: Element>(&mut self, s: S, shape: &LatentShape, block: &[E], scratch: &mut Scratch) {
         let LatentShape { rank, rope_dim, nope_dim, value_dim, .. } = *shape;
@@ -152,12 +153,12 @@ impl Expansion {
         widen(s, staging, row_pad, block, shape.row_dim());
         transpose(s, latents, staging, BLOCK_TOKENS, row_pad);
         let (c, k_rope) = latents.split_at(rank * BLOCK_TOKENS);
-        let stride = padded(rank);
-        times_transposed(s, &mut scratch.keys, Rows { values: w_uk, stride }, c, 0..nope_dim);
+        let rows = |values, n| Rows { values, stride: padded(rank), n: padded(n) };
+        times_transposed(s, &mut scratch.keys, rows(w_uk, nope_dim), c, 0..nope_dim);
         let k_rope = &k_rope[..rope_dim * BLOCK_TOKENS];
         scratch.keys[nope_dim * BLOCK_TOKENS..][..k_rope.len()].copy_from_slice(k_rope);
-        times_transposed(s, staging, Rows { values: w_uv, stride }, c, 0..value_dim);
-        transpose(s, &mut scratch.values, staging, padded(value_dim), BLOCK_TOKENS);
+        times_transposed(s, staging, rows(w_uv, value_dim), c, 0..value_dim);
+        transpose(s, &mut scratch.rows, staging, padded(value_dim), BLOCK_TOKENS);
     }
 }
 

@@ -6,7 +6,8 @@ use super::{AttentionSeq, AttentionShape};
 
 /// Query rows (tokens times heads of a group) a task aims at: enough to amortise widening a block.
 const ROWS_A_TASK: usize = 64;
-/// What reading a block costs a task, in rows' products with it.
+/// What reading a block costs a task, in rows' products with it; 1, 4 and 24 give 10.7, 10.8 and 10.2 ms on one core
+/// (`examples/latent.rs`, one token after 4095): little, so tasks stay small.
 const BLOCK_ROWS: usize = 4;
 
 /// Rows of one sequence that share keys and values.

@@ -6,23 +6,23 @@ use std::ops::Range;
 use crate::kv::BLOCK_TOKENS;
 use crate::simd::{Element, Simd};
 
-/// Rows that share loads of keys and values in the inner loops; buffers of rows are padded to whole groups.
+/// Rows that share loads of keys and values in the inner loops, twice as many where there are registers for them;
+/// buffers of rows are padded to whole groups.
 pub(super) const ROWS: usize = 4;
 /// Widths of rows are padded to this: two vectors at every level.
 pub(super) const WIDTH_STEP: usize = 32;
-/// Dimensions of transposed keys that all rows go through before the next: 16 KiB, a third of a core's first cache.
-const DIMS: usize = 128;
 
 /// Width rounded up to whole steps of the inner loops at every level.
 pub(super) fn padded(width: usize) -> usize {
     width.next_multiple_of(WIDTH_STEP)
 }
 
-/// Rows of numbers, each `stride` values after the one before.
+/// `n` rows of numbers, each `stride` values after the one before.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a, E> {
     pub(super) values: &'a [E],
     pub(super) stride: usize,
+    pub(super) n: usize,
 }
 
 /// to[row] <- rows[row], widened to f32; the padding up to `stride` becomes 0.
@@ -40,7 +40,9 @@ pub(super) fn widen<S: Simd, E: Element>(s: S, to: &mut [f32], stride: usize, ro
         for d in whole..width {
             to[d] = row[d].to_f32();
         }
-        to[width..].fill(0.0);
+        if width < stride {
+            to[width..].fill(0.0);
+        }
     }
 }
 
@@ -75,38 +77,42 @@ pub(super) fn times_transposed<S: Simd>(
     x: &[f32],
     wanted: Range<usize>,
 ) {
-    let width = x.len() / BLOCK_TOKENS;
     let end = wanted.end.next_multiple_of(ROWS);
-    assert!(width <= rows.stride && wanted.start.is_multiple_of(ROWS), "rows of the keys' width, in groups");
-    assert!(rows.values.len() >= end * rows.stride && out.len() >= end * BLOCK_TOKENS, "whole groups");
-    for first in (0..width).step_by(DIMS) {
-        let dims = first..width.min(first + DIMS);
-        for row in (wanted.start..end).step_by(ROWS) {
-            for t in (0..BLOCK_TOKENS).step_by(2 * S::LANES) {
-                let mut acc = [[s.splat(0.0); 2]; ROWS];
-                // SAFETY: t + 2 LANES is at most BLOCK_TOKENS, d below width, row + ROWS at most end.
-                unsafe {
-                    let to = out.as_mut_ptr().add(row * BLOCK_TOKENS + t);
-                    if first > 0 {
-                        for r in 0..ROWS {
-                            let to = to.add(r * BLOCK_TOKENS);
-                            acc[r] = [s.load(to), s.load(to.add(S::LANES))];
-                        }
-                    }
-                    for d in dims.clone() {
-                        let x = x.as_ptr().add(d * BLOCK_TOKENS + t);
-                        let (x0, x1) = (s.load(x), s.load(x.add(S::LANES)));
-                        for r in 0..ROWS {
-                            let w = s.splat(*rows.values.as_ptr().add((row + r) * rows.stride + d));
-                            acc[r] = [s.fma(w, x0, acc[r][0]), s.fma(w, x1, acc[r][1])];
-                        }
-                    }
-                    for r in 0..ROWS {
-                        let to = to.add(r * BLOCK_TOKENS);
-                        s.store(to, acc[r][0]);
-                        s.store(to.add(S::LANES), acc[r][1]);
-                    }
+    assert!(wanted.start.is_multiple_of(ROWS) && rows.n >= end, "whole groups");
+    let mut row = wanted.start;
+    while S::LANES == 16 && row + 2 * ROWS <= end {
+        products_of::<S, { 2 * ROWS }>(s, out, rows, row, x);
+        row += 2 * ROWS;
+    }
+    while row < end {
+        products_of::<S, ROWS>(s, out, rows, row, x);
+        row += ROWS;
+    }
+}
+
+/// The products of rows `row .. row + R`.
+#[inline(always)]
+fn products_of<S: Simd, const R: usize>(s: S, out: &mut [f32], rows: Rows<'_, f32>, row: usize, x: &[f32]) {
+    let (width, stride) = (x.len() / BLOCK_TOKENS, rows.stride);
+    assert!(width <= stride, "rows as wide as the keys");
+    let values = &rows.values[row * stride..][..R * stride];
+    let out = &mut out[row * BLOCK_TOKENS..][..R * BLOCK_TOKENS];
+    for t in (0..BLOCK_TOKENS).step_by(2 * S::LANES) {
+        let mut acc = [[s.splat(0.0); 2]; R];
+        // SAFETY: t + 2 LANES is at most BLOCK_TOKENS, d below the width of all rows.
+        unsafe {
+            for d in 0..width {
+                let x = x.as_ptr().add(d * BLOCK_TOKENS + t);
+                let (x0, x1) = (s.load(x), s.load(x.add(S::LANES)));
+                for r in 0..R {
+                    let w = s.splat(*values.as_ptr().add(r * stride + d));
+                    acc[r] = [s.fma(w, x0, acc[r][0]), s.fma(w, x1, acc[r][1])];
                 }
+            }
+            for r in 0..R {
+                let to = out.as_mut_ptr().add(r * BLOCK_TOKENS + t);
+                s.store(to, acc[r][0]);
+                s.store(to.add(S::LANES), acc[r][1]);
             }
         }
     }
@@ -125,7 +131,7 @@ pub(super) fn dots<S: Simd, E: Element>(
     wanted: Range<usize>,
 ) {
     for row in wanted.clone().step_by(ROWS) {
-        for t in (0..keys.values.len() / keys.stride).step_by(4) {
+        for t in (0..keys.n).step_by(4) {
             match wanted.end - row {
                 1 => dots_of::<S, E, 1>(s, out, rows, row, keys, t),
                 2 => dots_of::<S, E, 2>(s, out, rows, row, keys, t),
@@ -148,7 +154,7 @@ fn dots_of<S: Simd, E: Element, const R: usize>(
 ) {
     let stride = keys.stride;
     assert!(rows.stride == stride && stride.is_multiple_of(S::LANES), "whole vectors of equal rows");
-    let last = keys.values.len() / stride - 1;
+    let last = keys.n - 1;
     let queries = &rows.values[row * stride..][..R * stride];
     let keys: [&[E]; 4] = std::array::from_fn(|i| &keys.values[(t + i).min(last) * stride..][..stride]);
     let mut acc = [[s.splat(0.0); 4]; R];
@@ -185,17 +191,24 @@ pub(super) fn add_weighted<S: Simd, E: Element>(
     values: Rows<'_, E>,
     wanted: Range<usize>,
 ) {
-    let n = values.values.len() / values.stride;
-    assert!(n <= BLOCK_TOKENS && width <= values.stride && width.is_multiple_of(WIDTH_STEP), "whole vectors");
+    assert!(width <= values.stride && width.is_multiple_of(WIDTH_STEP), "whole vectors");
+    assert!(values.n <= BLOCK_TOKENS && values.n * values.stride <= values.values.len(), "rows of a block");
     // A strip of all the block's values stays in the first cache while all rows use it.
     for d in (0..width).step_by(2 * S::LANES) {
-        for row in wanted.clone().step_by(ROWS) {
-            match wanted.end - row {
-                1 => add_strip::<S, E, 1>(s, acc, width, weights, row, values, d),
-                2 => add_strip::<S, E, 2>(s, acc, width, weights, row, values, d),
-                3 => add_strip::<S, E, 3>(s, acc, width, weights, row, values, d),
-                _ => add_strip::<S, E, ROWS>(s, acc, width, weights, row, values, d),
-            }
+        let mut row = wanted.start;
+        while S::LANES == 16 && row + 2 * ROWS <= wanted.end {
+            add_strip::<S, E, { 2 * ROWS }>(s, acc, width, weights, row, values, d);
+            row += 2 * ROWS;
+        }
+        while row + ROWS <= wanted.end {
+            add_strip::<S, E, ROWS>(s, acc, width, weights, row, values, d);
+            row += ROWS;
+        }
+        match wanted.end - row {
+            1 => add_strip::<S, E, 1>(s, acc, width, weights, row, values, d),
+            2 => add_strip::<S, E, 2>(s, acc, width, weights, row, values, d),
+            3 => add_strip::<S, E, 3>(s, acc, width, weights, row, values, d),
+            _ => {}
         }
     }
 }
@@ -220,8 +233,9 @@ fn add_strip<S: Simd, E: Element, const R: usize>(
             let from = sums.as_ptr().add(r * width + d);
             acc[r] = [s.load(from), s.load(from.add(S::LANES))];
         }
-        for (t, row) in values.values.chunks_exact(values.stride).enumerate() {
-            let (v0, v1) = (E::load(s, row.as_ptr().add(d)), E::load(s, row.as_ptr().add(d + S::LANES)));
+        for t in 0..values.n {
+            let from = values.values.as_ptr().add(t * values.stride + d);
+            let (v0, v1) = (E::load(s, from), E::load(s, from.add(S::LANES)));
             for r in 0..R {
                 let weight = s.splat(*weights.as_ptr().add(r * BLOCK_TOKENS + t));
                 acc[r] = [s.fma(weight, v0, acc[r][0]), s.fma(weight, v1, acc[r][1])];

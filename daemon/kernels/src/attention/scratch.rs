@@ -20,10 +20,9 @@ pub(crate) struct Scratch {
     value_dim: usize,
     /// Keys of a block, transposed: [k_pad][BLOCK_TOKENS].
     pub(super) keys: Vec<f32>,
-    /// Values of a block: [BLOCK_TOKENS][v_pad].
-    pub(super) values: Vec<f32>,
-    /// Rows of a block, widened: [BLOCK_TOKENS][k_pad].
-    rows: Vec<f32>,
+    /// Keys of a block, widened: [BLOCK_TOKENS][k_pad]; then its values: [BLOCK_TOKENS][v_pad]. One buffer for both, so
+    /// that it and the transposed keys stay in a core's first cache.
+    pub(super) rows: Vec<f32>,
     /// Queries, [rows][k_pad], times the scale; the padding is 0.
     queries: Vec<f32>,
     /// Scores, then weights: [rows][BLOCK_TOKENS].
@@ -43,8 +42,7 @@ impl Scratch {
         (self.key_dim, self.value_dim) = (key_dim, value_dim);
         let (n_rows, k_pad, v_pad) = (n_rows.next_multiple_of(ROWS), padded(key_dim), padded(value_dim));
         self.keys.resize(k_pad * BLOCK_TOKENS, 0.0);
-        self.values.resize(BLOCK_TOKENS * v_pad, 0.0);
-        self.rows.resize(BLOCK_TOKENS * k_pad, 0.0);
+        self.rows.resize(BLOCK_TOKENS * k_pad.max(v_pad), 0.0);
         self.queries.clear();
         self.queries.resize(n_rows * k_pad, 0.0);
         self.weights.resize(n_rows * BLOCK_TOKENS, 0.0);
@@ -68,36 +66,37 @@ impl Scratch {
             && self.value_dim.is_multiple_of(WIDTH_STEP)
     }
 
-    /// One block of keys `k` [n, key_dim] and values `v` [n, value_dim]; without values they are the first `value_dim`
-    /// of each key. `visible(row)`: tokens of the block that a row sees. `wanted` begins with a whole group of rows.
+    /// One block of `n` keys `k` [n, key_dim] and values `v` [n, value_dim]; without values they are the first
+    /// `value_dim` of each key. `visible(row)`: tokens of the block that a row sees. `wanted` begins with a whole group
+    /// of rows.
     #[inline(always)]
     pub(super) fn block<S: Simd, E: Element>(
         &mut self,
         s: S,
         wanted: Range<usize>,
-        k: &[E],
-        v: Option<&[E]>,
+        (n, k, v): (usize, &[E], Option<&[E]>),
         visible: impl Fn(usize) -> usize,
     ) {
         let (k_pad, v_pad) = (padded(self.key_dim), padded(self.value_dim));
-        let keys = Rows { values: k, stride: self.key_dim };
         match v {
             _ if self.as_it_lies(&wanted) => {
-                let values = v.map_or(keys, |v| Rows { values: v, stride: self.value_dim });
+                let keys = Rows { values: k, stride: self.key_dim, n };
+                let values = v.map_or(keys, |v| Rows { values: v, stride: self.value_dim, n });
                 self.rows_block(s, wanted, keys, values, visible);
             }
             None => {
                 let mut rows = std::mem::take(&mut self.rows);
                 widen(s, &mut rows, k_pad, k, self.key_dim);
-                let latents = Rows { values: &rows[..k.len() / self.key_dim * k_pad], stride: k_pad };
+                let latents = Rows { values: &rows[..], stride: k_pad, n };
                 self.rows_block(s, wanted, latents, latents, visible);
                 self.rows = rows;
             }
             Some(v) => {
                 widen(s, &mut self.rows, k_pad, k, self.key_dim);
                 transpose(s, &mut self.keys, &self.rows, BLOCK_TOKENS, k_pad);
-                widen(s, &mut self.values, v_pad, v, self.value_dim);
-                self.transposed_block(s, wanted, v.len() / self.value_dim, visible);
+                self.transposed_scores(s, wanted.clone(), visible);
+                widen(s, &mut self.rows, v_pad, v, self.value_dim);
+                self.add_values(s, wanted, n);
             }
         }
     }
@@ -112,27 +111,31 @@ impl Scratch {
         values: Rows<'_, E>,
         visible: impl Fn(usize) -> usize,
     ) {
-        let queries = Rows { values: &self.queries[..], stride: padded(self.key_dim) };
+        let queries = Rows { values: &self.queries[..], stride: padded(self.key_dim), n: self.state.len() };
         dots(s, &mut self.weights, queries, keys, wanted.clone());
         self.softmax(s, wanted.clone(), visible);
         add_weighted(s, &mut self.acc, padded(self.value_dim), &self.weights, values, wanted);
     }
 
-    /// The block of `n` tokens that `keys` and `values` hold.
+    /// weights <- the softmax of the scores of `keys`.
     #[inline(always)]
-    pub(super) fn transposed_block<S: Simd>(
+    pub(super) fn transposed_scores<S: Simd>(
         &mut self,
         s: S,
         wanted: Range<usize>,
-        n: usize,
         visible: impl Fn(usize) -> usize,
     ) {
-        let (k_pad, v_pad) = (padded(self.key_dim), padded(self.value_dim));
-        let queries = Rows { values: &self.queries[..], stride: k_pad };
+        let queries = Rows { values: &self.queries[..], stride: padded(self.key_dim), n: self.state.len() };
         let keys = &self.keys[..self.key_dim * BLOCK_TOKENS];
         times_transposed(s, &mut self.weights, queries, keys, wanted.clone());
-        self.softmax(s, wanted.clone(), visible);
-        let values = Rows { values: &self.values[..n * v_pad], stride: v_pad };
+        self.softmax(s, wanted, visible);
+    }
+
+    /// acc += weights times the `n` values that `rows` holds.
+    #[inline(always)]
+    pub(super) fn add_values<S: Simd>(&mut self, s: S, wanted: Range<usize>, n: usize) {
+        let v_pad = padded(self.value_dim);
+        let values = Rows { values: &self.rows[..], stride: v_pad, n };
         add_weighted(s, &mut self.acc, v_pad, &self.weights, values, wanted);
     }
 
