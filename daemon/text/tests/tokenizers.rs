@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use support::{Case, cases, tokenizer};
-use text::{Codec, Special, Tokenizer};
+use text::{Codec, GgufVocab, Special, Tokenizer};
 
 /// Every string: ids with special tokens recognised and as plain text, and the way back, whole and token by token.
 fn check(name: &str, tokenizer: Tokenizer) {
@@ -39,6 +41,22 @@ fn deepseek_r1_agrees_with_the_reference() {
     assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()), (Some(0), Some(1), false));
     assert_eq!(tokenizer.id_of("<think>"), Some(128_798));
     check("deepseek-r1", tokenizer);
+}
+
+/// The vocabulary has every word of the reference as one token, so that the ids show where text was cut.
+#[test]
+fn kimi_k2_cuts_text_as_tiktoken_does() {
+    let cases = support::pieces("kimi-k2");
+    let words: BTreeSet<&str> = cases.iter().flat_map(|case| &case.pieces).map(String::as_str).collect();
+    let tokens: Vec<String> = words.iter().map(|word| support::byte_level(word)).collect();
+    let vocab =
+        GgufVocab { model: "gpt2".into(), pre: Some("kimi-k2".into()), tokens, ..GgufVocab::default() };
+    let tokenizer = Tokenizer::from_gguf(vocab).unwrap();
+    for case in &cases {
+        let ids = tokenizer.encode(&case.text, Special::Plain).unwrap();
+        let got: Vec<_> = ids.iter().map(|&id| String::from_utf8_lossy(tokenizer.token_bytes(id))).collect();
+        assert_eq!(got, case.pieces, "{:?}", case.text);
+    }
 }
 
 #[test]

@@ -39,7 +39,10 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
 
 /// The model's tokenizer alone.
 pub(crate) fn tokenizer(weights: &Weights) -> Result<Tokenizer> {
-    let files = weights.tokenizer().context("this model brings no tokenizer; use a file that has one")?;
+    let files = weights.tokenizer().context(
+        "this model brings no tokenizer that is read here (Kimi's folders have a tiktoken.model alone); use a GGUF file \
+         of the model, or a folder with tokenizer.json",
+    )?;
     let tokenizer = match files {
         TokenizerFiles::Json { tokenizer_json, config } => {
             Tokenizer::from_json(tokenizer_json, config.as_deref())

@@ -43,6 +43,36 @@ pub fn cases(name: &str) -> Vec<Case> {
     file.cases
 }
 
+/// One string of `NAME.pieces.json`.
+#[derive(Deserialize)]
+pub struct Pieces {
+    pub text: String,
+    pub pieces: Vec<String>,
+}
+
+pub fn pieces(name: &str) -> Vec<Pieces> {
+    #[derive(Deserialize)]
+    struct File {
+        cases: Vec<Pieces>,
+    }
+    let file: File = serde_json::from_slice(&fixture(&format!("{name}.pieces.json"))).unwrap();
+    assert_eq!(file.cases.len(), 228);
+    file.cases
+}
+
+/// A word as byte-level vocabularies spell it: printable Latin-1 for itself, the other bytes from U+0100.
+pub fn byte_level(word: &str) -> String {
+    let is_printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let spell = |byte: u8| match is_printable(byte) {
+        true => char::from(byte),
+        false => {
+            let rank = (0..byte).filter(|&other| !is_printable(other)).count();
+            char::from_u32(0x100 + rank as u32).unwrap()
+        }
+    };
+    word.bytes().map(spell).collect()
+}
+
 pub fn chats() -> Vec<Chat> {
     #[derive(Deserialize)]
     struct File {
