@@ -116,7 +116,7 @@ impl<'a> TaskRows<'a> {
 
     /// scratch <- the rows' queries `q` [n_tokens, n_heads, key_dim].
     fn load(&self, scratch: &mut Scratch, q: &[f32], key_dim: usize, value_dim: usize, scale: f32) {
-        scratch.prepare(self.len(), key_dim, value_dim);
+        scratch.prepare(self.len(), self.task.tokens.len(), key_dim, value_dim);
         for (row, place) in self.places().enumerate() {
             scratch.set_query(row, &q[place * key_dim..][..key_dim], scale);
         }

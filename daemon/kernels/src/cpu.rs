@@ -257,10 +257,11 @@ impl Cpu {
     ///
     /// Over a latent layer (no values) this is the absorbed form of multi-head latent attention: with
     /// q' = [W_uk^T q_nope | q_rope] and one KV head, `key_dim` = rank + rope_dim and `value_dim` = rank, every row gives
-    /// sum_t softmax(scale q' . row[t]) c[t], to which the head's W_uv is applied afterwards. Its rows are the same to
-    /// the bit whichever tokens and sequences are computed beside them; with keys and values of their own, rows of a
-    /// few tokens differ from those of many by rounding.
+    /// sum_t softmax(scale q' . row[t]) c[t], to which the head's W_uv is applied afterwards.
     /// Source: DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
+    ///
+    /// Rows over a latent layer are the same to the bit whichever tokens and sequences are computed beside them; with keys
+    /// and values of their own they are as long as a sequence has at most [`EXACT_ROWS`](crate::EXACT_ROWS) tokens in the step.
     ///
     /// # Panics
     /// Lengths differ, or a block table is too short: a programmer's error.

@@ -40,7 +40,7 @@ pub use error::Error;
 pub use heads::HeadWeights;
 pub use kv::{BLOCK_TOKENS, KvElements, KvElementsMut, KvLayer, KvLayerMut};
 pub use level::Level;
-pub use linear::{Linear, Tokens};
+pub use linear::{EXACT_ROWS, Linear, Tokens};
 pub use pool::{Pool, THREADS_MAX};
 pub use rope::RopeTable;
 pub use tensor::reference::{Choice, RopePairs, Router};

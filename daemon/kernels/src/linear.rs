@@ -19,6 +19,10 @@ pub(crate) use int8::{Int8Tile, Panel, supports as int8_supports};
 
 use crate::level::Isa;
 
+/// Rows that a step may have for each to be computed, bit for bit, as it would be alone; beyond it kernels may add in another
+/// order. Guesses are checked in steps of so many rows, so that they change no answer.
+pub const EXACT_ROWS: usize = 4;
+
 /// Bytes of weights a tile aims at: half a microsecond of one core's memory bandwidth, and what a worker may be late by.
 const TILE_BYTES: usize = 8 << 10;
 /// Bytes ahead of their use that weights are asked for: past the next page, where the hardware's prefetchers stop.

@@ -32,7 +32,7 @@ mod trace;
 
 pub use error::Error;
 pub use forward::{Chunk, Forward, Limits, LogitsOf, SeqId};
-pub use kernels::Precision;
+pub use kernels::{EXACT_ROWS, Precision};
 pub use kv::{KvCache, KvShape};
 pub use mla::LatentForm;
 pub use model::{Model, Options};

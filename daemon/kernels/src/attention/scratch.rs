@@ -8,6 +8,7 @@ use super::products::{
     ROWS, Rows, WIDTH_STEP, add_weighted, dots, padded, times_transposed, transpose, widen,
 };
 use crate::kv::BLOCK_TOKENS;
+use crate::linear::EXACT_ROWS;
 use crate::simd::{Element, Simd};
 
 /// Rows up to which a block is read as it lies.
@@ -18,6 +19,8 @@ const FEW_ROWS: usize = 8;
 pub(crate) struct Scratch {
     key_dim: usize,
     value_dim: usize,
+    /// Few tokens: however many their heads are, scores are summed as one token's are.
+    few_tokens: bool,
     /// Keys of a block, transposed: [k_pad][BLOCK_TOKENS].
     pub(super) keys: Vec<f32>,
     /// Keys of a block, widened: [BLOCK_TOKENS][k_pad]; then its values: [BLOCK_TOKENS][v_pad]. One buffer for both, so
@@ -38,8 +41,9 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Grows the buffers and clears the sums. The padding of keys, values and sums keeps whatever it holds: its results
     /// are never read.
-    pub(super) fn prepare(&mut self, n_rows: usize, key_dim: usize, value_dim: usize) {
+    pub(super) fn prepare(&mut self, n_rows: usize, n_tokens: usize, key_dim: usize, value_dim: usize) {
         (self.key_dim, self.value_dim) = (key_dim, value_dim);
+        self.few_tokens = n_tokens <= EXACT_ROWS;
         let (n_rows, k_pad, v_pad) = (n_rows.next_multiple_of(ROWS), padded(key_dim), padded(value_dim));
         self.keys.resize(k_pad * BLOCK_TOKENS, 0.0);
         self.rows.resize(BLOCK_TOKENS * k_pad.max(v_pad), 0.0);
@@ -62,6 +66,7 @@ impl Scratch {
     /// True where few rows read a block without widening it first.
     fn as_it_lies(&self, rows: &Range<usize>) -> bool {
         rows.len() <= FEW_ROWS
+            && self.few_tokens
             && self.key_dim.is_multiple_of(WIDTH_STEP)
             && self.value_dim.is_multiple_of(WIDTH_STEP)
     }
@@ -90,6 +95,15 @@ impl Scratch {
                 let latents = Rows { values: &rows[..], stride: k_pad, n };
                 self.rows_block(s, wanted, latents, latents, visible);
                 self.rows = rows;
+            }
+            Some(v) if self.few_tokens => {
+                widen(s, &mut self.rows, k_pad, k, self.key_dim);
+                let queries = Rows { values: &self.queries[..], stride: k_pad, n: self.state.len() };
+                let keys = Rows { values: &self.rows[..], stride: k_pad, n };
+                dots(s, &mut self.weights, queries, keys, wanted.clone());
+                self.softmax(s, wanted.clone(), visible);
+                widen(s, &mut self.rows, v_pad, v, self.value_dim);
+                self.add_values(s, wanted, n);
             }
             Some(v) => {
                 widen(s, &mut self.rows, k_pad, k, self.key_dim);

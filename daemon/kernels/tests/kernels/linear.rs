@@ -153,3 +153,25 @@ fn zero_activations_give_the_bias() {
         assert_eq!(out, [1.5, -2.0]);
     }
 }
+
+#[test]
+fn a_few_rows_are_computed_as_each_alone_bit_for_bit() {
+    let n_tokens = kernels::EXACT_ROWS;
+    for precision in [Precision::F32, Precision::Fast] {
+        for cpu in &mut cpus(precision) {
+            for dtype in INTEGER.into_iter().chain(FLOAT) {
+                let (rows, cols) = (67, 1280);
+                let mut rng = Rng(13);
+                let (bytes, x) = (rng.weights(dtype, rows * cols), rng.floats(n_tokens * cols));
+                let weight = Matrix::new(dtype, rows, cols, &bytes).expect("whole blocks");
+                let mut together = vec![f32::NAN; n_tokens * rows];
+                cpu.linear(&x, n_tokens, &mut [Linear::new(weight, &mut together)]);
+                for (x, together) in x.chunks_exact(cols).zip(together.chunks_exact(rows)) {
+                    let mut alone = vec![f32::NAN; rows];
+                    cpu.linear(x, 1, &mut [Linear::new(weight, &mut alone)]);
+                    assert_eq!(alone, together, "{dtype}, {}", cpu.level());
+                }
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 mod deepseek;
 mod draft;
+mod exact;
 
 mod inside;
 mod logits;
