@@ -12,7 +12,8 @@
 //!
 //! The sampler chooses every token from the logits it would have seen without guesses, and draws as often: the answer is
 //! the same for greedy and for seeded sampling, token for token, as far as the model's logits don't depend on what else
-//! is in a step. (The kernels' last bits may, as they do when other sequences come and go.)
+//! is in a step. In f32 they do in the last bits only; on the fast path three rows and more differ from one by as much
+//! as 8-bit activations do from f32, so that near ties may change places, as they do when other sequences join the batch.
 //!
 //! Source: Stern et al. 2018, arXiv:1811.03115 (propose, verify, accept); DeepSeek-AI 2024, arXiv:2412.19437, section
 //! 2.2 (the draft layer).
@@ -29,10 +30,6 @@ use self::lookup::Lookup;
 /// SmolLM2 on two cores (`wels bench --sequences`): 1, 2, 3, 5, 9, 12 and 16 rows took 3.5, 4.4, 6.9, 8.0, 10.6, 13.1
 /// and 16.2 ms.
 const ROWS_MAX: usize = 12;
-
-/// Guesses of [`Speculation::Auto`] at most, by source.
-const AUTO_LOOKUP_TOKENS: usize = 8;
-const AUTO_DRAFT_TOKENS: usize = 1;
 
 /// Which guesses are made. How many at a time follows the sequence's recent acceptance, down to none while they don't pay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,12 +52,19 @@ pub enum Speculation {
 }
 
 impl Speculation {
+    /// Guesses looked up for a sequence in a step at most, where nobody says otherwise.
+    pub const LOOKUP_TOKENS: usize = 8;
+    /// Guesses of the draft layer for a sequence in a step at most, where nobody says otherwise.
+    pub const DRAFT_TOKENS: usize = 1;
+    /// Guesses there is ever room for.
+    pub const TOKENS_MAX: usize = ROWS_MAX - 1;
+
     fn tokens_max(self, source: Source) -> usize {
         match (self, source) {
             (Self::Lookup { tokens_max }, Source::Lookup) => tokens_max,
             (Self::Draft { tokens_max }, Source::Draft) => tokens_max,
-            (Self::Auto, Source::Lookup) => AUTO_LOOKUP_TOKENS,
-            (Self::Auto, Source::Draft) => AUTO_DRAFT_TOKENS,
+            (Self::Auto, Source::Lookup) => Self::LOOKUP_TOKENS,
+            (Self::Auto, Source::Draft) => Self::DRAFT_TOKENS,
             _ => 0,
         }
     }

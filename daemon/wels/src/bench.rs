@@ -1,12 +1,15 @@
 //! `wels bench`: prefill and decode speed of the model alone, without the service around it.
 
+mod guesses;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use model::{Chunk, Forward, Limits, LogitsOf, Model, Options, SeqId, TokenId};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use self::guesses::Questions;
 use crate::cli::Bench;
 use crate::{load, machine};
 
@@ -16,7 +19,12 @@ pub(crate) fn run(args: &Bench) -> Result<ExitCode> {
     }
     let start = Instant::now();
     let weights = load::weights(&args.run.model)?;
-    let room = args.prefill.max(args.depth + args.decode) + 1;
+    let questions = match args.speculate {
+        Some(guesses) => Some(Questions::new(&weights, guesses.speculation(args.draft_tokens)?)?),
+        None => None,
+    };
+    let depth_max = args.depth.max(questions.as_ref().map_or(0, Questions::n_prompt_max));
+    let room = args.prefill.max(depth_max + args.decode) + 1;
     let kv_tokens = (room + kernels::BLOCK_TOKENS) * args.sequences;
     let options =
         Options { precision: args.precision.into(), kv_tokens, context: room, ..Options::default() };
@@ -27,19 +35,29 @@ pub(crate) fn run(args: &Bench) -> Result<ExitCode> {
     let load_s = start.elapsed().as_secs_f64();
     // The first pass touches every page of the weights; it is not counted.
     prefill_once(&mut model, 32.min(args.prefill))?;
-    let prefill = median(args.repeat, || prefill_once(&mut model, args.prefill))?;
-    let decode = median(args.repeat, || decode_once(&mut model, args))?;
+    let prefill = repeated(args.repeat, || prefill_once(&mut model, args.prefill))?;
+    let decode = repeated(args.repeat, || decode_once(&mut model, args))?;
     let prefill_tok_s = args.prefill as f64 / prefill;
     let decode_tok_s = (args.decode * args.sequences) as f64 / decode;
-    report(args, &model, &weights, [load_s, prefill_tok_s, decode_tok_s]);
+    let guessed = match questions {
+        Some(questions) => questions.run(&mut model, args)?,
+        None => Value::Null,
+    };
+    report(args, &model, &weights, [load_s, prefill_tok_s, decode_tok_s], &guessed);
     Ok(ExitCode::SUCCESS)
 }
 
-/// The median of `n` measurements, in seconds.
-fn median(n: usize, mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
-    let mut seconds = (0..n).map(|_| measure()).collect::<Result<Vec<_>>>()?;
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[n / 2])
+/// The median of measurements.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The median of `n` runs, in seconds.
+fn repeated(n: usize, mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
+    let seconds = (0..n).map(|_| measure()).collect::<Result<Vec<_>>>()?;
+    Ok(median(seconds.into_iter()))
 }
 
 /// Random, but the same everywhere: speed depends on the tokens only through what a model routes them to.
@@ -88,7 +106,7 @@ fn decode_once(model: &mut Model, args: &Bench) -> Result<f64> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
-fn report(args: &Bench, model: &Model, weights: &weights::Weights, numbers: [f64; 3]) {
+fn report(args: &Bench, model: &Model, weights: &weights::Weights, numbers: [f64; 3], guessed: &Value) {
     let [load_s, prefill_tok_s, decode_tok_s] = numbers;
     let name = load::display_name(weights, &args.run.model);
     let cpu = model.cpu();
@@ -104,7 +122,7 @@ fn report(args: &Bench, model: &Model, weights: &weights::Weights, numbers: [f64
             "threads": cpu.n_threads(), "precision": format!("{:?}", args.precision).to_lowercase(),
             "prefill_tokens": args.prefill, "prefill_tok_s": prefill_tok_s, "decode_tokens": args.decode,
             "decode_depth": args.depth, "decode_tok_s": decode_tok_s, "sequences": args.sequences,
-            "repeat": args.repeat, "load_s": load_s, "kv_bytes_per_token": model.kv().bytes_per_token(),
+            "guesses": guessed, "repeat": args.repeat, "load_s": load_s, "kv_bytes_per_token": model.kv().bytes_per_token(),
         });
         println!("{line}");
     }

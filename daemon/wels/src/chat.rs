@@ -16,12 +16,13 @@ const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
 pub(crate) fn run(args: &Chat) -> Result<ExitCode> {
+    let engine_options = args.speculate.options()?;
     let weights = load::weights(&args.run.model)?;
     let codec = load::codec(&weights)?;
     let context = weights.hyper().context.min(serve::CONTEXT_DEFAULT);
     let options = Options { kv_tokens: context, context, ..Options::default() };
     let model = load::model(&weights, &args.run.compute, options)?;
-    let handle = engine::start(Box::new(model), engine::Options::default());
+    let handle = engine::start(Box::new(model), engine_options);
     let name = load::display_name(&weights, &args.run.model);
     let mut session = Session { args, handle, codec, name, messages: Vec::new() };
     session.messages.extend(args.system.as_deref().map(|text| Message::text(Role::System, text)));

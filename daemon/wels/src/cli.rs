@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::Speculation;
 
 /// Wels: a reasoning model in a box, for the people on your network and nobody else.
 #[derive(Debug, Parser)]
@@ -94,6 +95,60 @@ impl From<Precision> for model::Precision {
     }
 }
 
+/// What `--draft-tokens` may ask for.
+const DRAFT_TOKENS_MAX: i64 = Speculation::TOKENS_MAX as i64;
+
+/// How a step decides several tokens at once.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Speculate {
+    /// Guess the next tokens and check them all in one step: the answers stay the same, near ties apart, and come faster.
+    ///
+    /// As many are guessed as pay: none while they are too often wrong.
+    #[arg(long, value_enum, default_value_t = Guesses::Auto)]
+    pub(crate) speculate: Guesses,
+
+    /// Tokens guessed for an answer in one step at most, with `--speculate lookup` (by default 8) or `draft` (1).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=DRAFT_TOKENS_MAX))]
+    pub(crate) draft_tokens: Option<u8>,
+}
+
+/// Who guesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Guesses {
+    /// Nobody: one token a step.
+    Off,
+    /// The conversation: what followed these words the last time goes on.
+    Lookup,
+    /// The model's own draft layer, if it has one.
+    Draft,
+    /// Lookup where it finds something, else the draft layer.
+    Auto,
+}
+
+impl Guesses {
+    /// As the engine calls it, with up to `draft_tokens` guesses for a sequence in a step.
+    pub(crate) fn speculation(self, draft_tokens: Option<u8>) -> anyhow::Result<Speculation> {
+        let or = |default| draft_tokens.map_or(default, usize::from);
+        match self {
+            Self::Lookup => Ok(Speculation::Lookup { tokens_max: or(Speculation::LOOKUP_TOKENS) }),
+            Self::Draft => Ok(Speculation::Draft { tokens_max: or(Speculation::DRAFT_TOKENS) }),
+            Self::Off | Self::Auto if draft_tokens.is_some() => {
+                anyhow::bail!("--draft-tokens goes with --speculate lookup or --speculate draft")
+            }
+            Self::Off => Ok(Speculation::Off),
+            Self::Auto => Ok(Speculation::Auto),
+        }
+    }
+}
+
+impl Speculate {
+    /// The engine's options, with the guesses asked for.
+    pub(crate) fn options(self) -> anyhow::Result<engine::Options> {
+        let speculation = self.speculate.speculation(self.draft_tokens)?;
+        Ok(engine::Options { speculation, ..engine::Options::default() })
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// A pack, a GGUF file or a Hugging Face folder. Without one the page says that no model is installed.
@@ -131,6 +186,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) kv_memory: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) speculate: Speculate,
+
     /// Let programs on this machine use the OpenAI API without a key.
     #[arg(long)]
     pub(crate) no_api_key: bool,
@@ -161,6 +219,8 @@ pub(crate) struct Import {
 pub(crate) struct Chat {
     #[command(flatten)]
     pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) speculate: Speculate,
     /// A first message from the system.
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
@@ -200,6 +260,12 @@ pub(crate) struct Bench {
     /// Sequences decoded together.
     #[arg(long, default_value_t = 1)]
     pub(crate) sequences: usize,
+    /// Also answer two questions greedily, with and without guesses in turn: how much faster, how many were right.
+    #[arg(long, value_enum, value_name = "GUESSES")]
+    pub(crate) speculate: Option<Guesses>,
+    /// Tokens guessed for an answer in one step at most, with `--speculate lookup` (by default 8) or `draft` (1).
+    #[arg(long, value_name = "N", requires = "speculate", value_parser = clap::value_parser!(u8).range(1..=DRAFT_TOKENS_MAX))]
+    pub(crate) draft_tokens: Option<u8>,
     /// Repetitions; the median counts.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,

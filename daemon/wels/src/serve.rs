@@ -69,6 +69,7 @@ async fn interrupted() {
 }
 
 fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
+    let engine_options = args.speculate.options()?;
     let weights = load::weights(path)?;
     let codec = load::codec(&weights)?;
     let hyper = weights.hyper();
@@ -82,7 +83,7 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     Ok(ServedModel {
         id: load::model_id(&name),
         created: created(path),
-        engine: engine::start(Box::new(model), engine::Options::default()),
+        engine: engine::start(Box::new(model), engine_options),
         info: model_info(&weights, limits.context),
         defaults: defaults(&weights, args.answer_tokens),
         name,

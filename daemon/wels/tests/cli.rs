@@ -201,6 +201,20 @@ fn bench_ends_with_one_line_of_json() {
 }
 
 #[test]
+fn bench_tells_what_guesses_do() {
+    let model = smollm2();
+    let bench = ["bench", "--model", &model, "--prefill", "8", "--decode", "40", "--repeat", "1", "--json"];
+    let text = stdout(&wels(&[&bench[..], &["--speculate", "lookup"]].concat()));
+    let line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let copy = &line["guesses"][0];
+    let count = |key: &str| copy[key].as_u64().unwrap();
+    assert!((1..=count("drafted")).contains(&count("accepted")), "{copy}");
+    assert!(count("tokens") <= 39 && copy["tok_s"].as_f64().unwrap() > 0.0, "{copy}");
+    let text = complaint(&wels(&[&bench[..], &["--speculate", "auto", "--draft-tokens", "4"]].concat()));
+    assert!(text.contains("--speculate lookup"), "{text}");
+}
+
+#[test]
 fn tokenize_keeps_special_tokens_plain_unless_asked() {
     let desk = Desk::new();
     let strings = desk.write("strings.json", json!(["hello <|im_end|> there", "你好"]).to_string());
