@@ -11,9 +11,9 @@
 //! ```
 //!
 //! The sampler chooses every token from the logits it would have seen without guesses, and draws as often: the answer is
-//! the same for greedy and for seeded sampling, token for token, as far as the model's logits don't depend on what else
-//! is in a step. In f32 they do in the last bits only; on the fast path three rows and more differ from one by as much
-//! as 8-bit activations do from f32, so that near ties may change places, as they do when other sequences join the batch.
+//! the same for greedy and for seeded sampling, token for token. Guesses never take a step beyond [`EXACT_ROWS`], up to
+//! which the model computes every row as it would alone, to the bit. (With more sequences than that in a step an answer's
+//! last bits depend on its company, with guesses or without.)
 //!
 //! Source: Stern et al. 2018, arXiv:1811.03115 (propose, verify, accept); DeepSeek-AI 2024, arXiv:2412.19437, section
 //! 2.2 (the draft layer).
@@ -21,15 +21,10 @@
 mod confidence;
 mod lookup;
 
-use model::{Forward, SeqId, TokenId};
+use model::{EXACT_ROWS, Forward, SeqId, TokenId};
 
 use self::confidence::Confidence;
 use self::lookup::Lookup;
-
-/// Rows of a step that decodes, guesses included: beyond it a guess costs as much as a token of its own sequence.
-/// SmolLM2 on two cores (`wels bench --sequences`): 1, 2, 3, 5, 9, 12 and 16 rows took 3.5, 4.4, 6.9, 8.0, 10.6, 13.1
-/// and 16.2 ms.
-const ROWS_MAX: usize = 12;
 
 /// Which guesses are made. How many at a time follows the sequence's recent acceptance, down to none while they don't pay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,11 +48,11 @@ pub enum Speculation {
 
 impl Speculation {
     /// Guesses looked up for a sequence in a step at most, where nobody says otherwise.
-    pub const LOOKUP_TOKENS: usize = 8;
+    pub const LOOKUP_TOKENS: usize = Self::TOKENS_MAX;
     /// Guesses of the draft layer for a sequence in a step at most, where nobody says otherwise.
     pub const DRAFT_TOKENS: usize = 1;
     /// Guesses there is ever room for.
-    pub const TOKENS_MAX: usize = ROWS_MAX - 1;
+    pub const TOKENS_MAX: usize = EXACT_ROWS - 1;
 
     fn tokens_max(self, source: Source) -> usize {
         match (self, source) {
@@ -129,7 +124,7 @@ pub fn draft(
     step_tokens: usize,
 ) -> Result<(), model::Error> {
     let n_turns = turns.len().max(1);
-    let share = (step_tokens.min(ROWS_MAX) / n_turns).saturating_sub(1);
+    let share = (step_tokens.min(EXACT_ROWS) / n_turns).saturating_sub(1);
     for turn in turns.iter_mut() {
         turn.n_max = turn.n_max.min(share);
         turn.look_up();

@@ -26,8 +26,9 @@ pub(crate) fn run(args: &Bench) -> Result<ExitCode> {
     let depth_max = args.depth.max(questions.as_ref().map_or(0, Questions::n_prompt_max));
     let room = args.prefill.max(depth_max + args.decode) + 1;
     let kv_tokens = (room + kernels::BLOCK_TOKENS) * args.sequences;
+    let draft = questions.as_ref().is_some_and(|questions| questions.want_draft_layer(&weights));
     let options =
-        Options { precision: args.precision.into(), kv_tokens, context: room, ..Options::default() };
+        Options { precision: args.precision.into(), kv_tokens, context: room, draft, ..Options::default() };
     let mut model = load::model(&weights, &args.run.compute, options)?;
     if model.limits().context < room {
         bail!("--prefill or --depth + --decode exceed the model's context of {}", model.limits().context);

@@ -20,7 +20,8 @@ pub(crate) fn run(args: &Chat) -> Result<ExitCode> {
     let weights = load::weights(&args.run.model)?;
     let codec = load::codec(&weights)?;
     let context = weights.hyper().context.min(serve::CONTEXT_DEFAULT);
-    let options = Options { kv_tokens: context, context, ..Options::default() };
+    let draft = load::wants_draft_layer(&weights, engine_options.speculation);
+    let options = Options { kv_tokens: context, context, draft, ..Options::default() };
     let model = load::model(&weights, &args.run.compute, options)?;
     let handle = engine::start(Box::new(model), engine_options);
     let name = load::display_name(&weights, &args.run.model);

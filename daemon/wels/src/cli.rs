@@ -101,13 +101,13 @@ const DRAFT_TOKENS_MAX: i64 = Speculation::TOKENS_MAX as i64;
 /// How a step decides several tokens at once.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Speculate {
-    /// Guess the next tokens and check them all in one step: the answers stay the same, near ties apart, and come faster.
+    /// Guess the next tokens and check them all in one step: the answers stay the same and come faster.
     ///
     /// As many are guessed as pay: none while they are too often wrong.
     #[arg(long, value_enum, default_value_t = Guesses::Auto)]
     pub(crate) speculate: Guesses,
 
-    /// Tokens guessed for an answer in one step at most, with `--speculate lookup` (by default 8) or `draft` (1).
+    /// Tokens guessed for an answer in one step at most, with `--speculate lookup` (by default 3) or `draft` (1).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=DRAFT_TOKENS_MAX))]
     pub(crate) draft_tokens: Option<u8>,
 }
@@ -263,7 +263,7 @@ pub(crate) struct Bench {
     /// Also answer two questions greedily, with and without guesses in turn: how much faster, how many were right.
     #[arg(long, value_enum, value_name = "GUESSES")]
     pub(crate) speculate: Option<Guesses>,
-    /// Tokens guessed for an answer in one step at most, with `--speculate lookup` (by default 8) or `draft` (1).
+    /// Tokens guessed for an answer in one step at most, with `--speculate lookup` (by default 3) or `draft` (1).
     #[arg(long, value_name = "N", requires = "speculate", value_parser = clap::value_parser!(u8).range(1..=DRAFT_TOKENS_MAX))]
     pub(crate) draft_tokens: Option<u8>,
     /// Repetitions; the median counts.

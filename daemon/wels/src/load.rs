@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use engine::Speculation;
 use model::{Forward, Model, Options};
 use tensor::DType;
 use text::{Codec, GgufVocab, Tokenizer};
 use weights::{GgufTokenizer, TokenizerFiles, Weights};
 
-use crate::catalogue;
 use crate::cli::{Compute, Device};
+use crate::{catalogue, machine};
 
 /// Opens a pack, a GGUF file or a Hugging Face folder.
 pub(crate) fn weights(path: &Path) -> Result<Arc<Weights>> {
@@ -35,6 +36,17 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
     }
     let options = Options { threads: compute.threads, pin: compute.pin, ..options };
     Model::new(Arc::clone(weights), &options).context("the model cannot be run")
+}
+
+/// Whether the model's draft layer is to be loaded: where guesses are asked of it, or left to us and all experts stay in
+/// memory. (Reading more of them from a drive costs more than a right guess saves.)
+pub(crate) fn wants_draft_layer(weights: &Weights, speculation: Speculation) -> bool {
+    let wanted = match speculation {
+        Speculation::Draft { .. } => true,
+        Speculation::Auto => weights.bytes() <= machine::memory().0,
+        Speculation::Off | Speculation::Lookup { .. } => false,
+    };
+    wanted && weights.hyper().n_draft_layers > 0
 }
 
 /// The model's tokenizer alone.

@@ -11,7 +11,7 @@ use serde_json::json;
 use store::Store;
 use tokio::net::TcpListener;
 use tracing::info;
-use weights::{Hyperparameters, Weights};
+use weights::Weights;
 
 use crate::cli::Serve;
 use crate::{load, machine};
@@ -74,8 +74,10 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let codec = load::codec(&weights)?;
     let hyper = weights.hyper();
     let context = args.context.unwrap_or(CONTEXT_DEFAULT).min(hyper.context);
-    let options =
-        Options { context, kv_tokens: kv_tokens(hyper, context, args.kv_memory)?, ..Options::default() };
+    let draft = load::wants_draft_layer(&weights, engine_options.speculation);
+    let shape = KvShape::of(hyper, usize::from(draft));
+    let kv_tokens = kv_tokens(shape, context, args.kv_memory)?;
+    let options = Options { context, kv_tokens, draft, ..Options::default() };
     let model = load::model(&weights, &args.compute, options)?;
     let limits = model.limits();
     info!(path = %path.display(), context = limits.context, kv_tokens = limits.kv_tokens, "model loaded");
@@ -92,8 +94,8 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
 }
 
 /// Tokens of KV cache: as many as the memory asked for holds, or a quarter of what is free.
-fn kv_tokens(hyper: &Hyperparameters, context: usize, asked: Option<u64>) -> Result<usize> {
-    let bytes = KvShape::of(hyper, 0).token_bytes(Precision::Fast) as u64;
+fn kv_tokens(shape: KvShape, context: usize, asked: Option<u64>) -> Result<usize> {
+    let bytes = shape.token_bytes(Precision::Fast) as u64;
     let (_, free) = machine::memory();
     let tokens = (asked.unwrap_or(free / KV_SHARE) / bytes.max(1)) as usize;
     if tokens < context.min(2048) {

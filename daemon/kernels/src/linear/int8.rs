@@ -117,24 +117,17 @@ fn run_avx2<F: Format256>(_: Avx2, tile: Int8Tile<'_>) {
 fn run_avx512<F: Format512>(_: Avx512Vnni, tile: Int8Tile<'_>) {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn enabled<F: Format512>(tile: Int8Tile<'_>) {
-        let n_tokens = tile.job.n_tokens();
-        if n_tokens >= PANEL_TOKENS {
-            return panels::<F>(tile);
-        }
-        let mut token = 0;
-        while token + 4 <= n_tokens {
+        const { assert!(PANEL_TOKENS == 5, "a kernel for every smaller number") }
+        match tile.job.n_tokens() {
             // SAFETY: the row and the tokens have `n` values, checked when the job was made.
-            tile.rows_times::<4>(token, |w, n, x| unsafe { avx512::row::<F, 4>(w, n, x) });
-            token += 4;
-        }
-        while token + 2 <= n_tokens {
+            1 => tile.rows_times::<1>(0, |w, n, x| unsafe { avx512::row::<F, 1>(w, n, x) }),
             // SAFETY: as above.
-            tile.rows_times::<2>(token, |w, n, x| unsafe { avx512::row::<F, 2>(w, n, x) });
-            token += 2;
-        }
-        if token < n_tokens {
+            2 => tile.rows_times::<2>(0, |w, n, x| unsafe { avx512::row::<F, 2>(w, n, x) }),
             // SAFETY: as above.
-            tile.rows_times::<1>(token, |w, n, x| unsafe { avx512::row::<F, 1>(w, n, x) });
+            3 => tile.rows_times::<3>(0, |w, n, x| unsafe { avx512::row::<F, 3>(w, n, x) }),
+            // SAFETY: as above.
+            4 => tile.rows_times::<4>(0, |w, n, x| unsafe { avx512::row::<F, 4>(w, n, x) }),
+            _ => panels::<F>(tile),
         }
     }
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]

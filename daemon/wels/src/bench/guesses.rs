@@ -42,6 +42,11 @@ impl Questions {
         Ok(Self { speculation, prompts, stop_ids })
     }
 
+    /// Whether the model's draft layer has a part in it.
+    pub(super) fn want_draft_layer(&self, weights: &Weights) -> bool {
+        load::wants_draft_layer(weights, self.speculation)
+    }
+
     /// Tokens of the longest prompt.
     pub(super) fn n_prompt_max(&self) -> usize {
         self.prompts.iter().map(|(_, tokens)| tokens.len()).max().unwrap_or(0)
