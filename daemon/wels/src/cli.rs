@@ -24,8 +24,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Turn a GGUF file or a Hugging Face folder into a pack, ready to serve.
     ///
-    /// Streams with a few MiB of memory whatever the size of the model, shows progress, and picks up where it was if it
-    /// is interrupted: run the same command again.
+    /// Streams with little memory, 20 MB for most models and some 120 MB for R1 in FP8 with its 92,000 tensors, shows
+    /// progress, and picks up where it was if it is interrupted: run the same command again.
     Import(Import),
     /// Chat in the terminal.
     Chat(Chat),
