@@ -210,7 +210,7 @@ fn bench_tells_what_guesses_do() {
     let count = |key: &str| copy[key].as_u64().unwrap();
     assert!((1..=count("drafted")).contains(&count("accepted")), "{copy}");
     assert!(count("tokens") <= 39 && copy["tok_s"].as_f64().unwrap() > 0.0, "{copy}");
-    let text = complaint(&wels(&[&bench[..], &["--speculate", "auto", "--draft-tokens", "4"]].concat()));
+    let text = complaint(&wels(&[&bench[..], &["--speculate", "auto", "--draft-tokens", "3"]].concat()));
     assert!(text.contains("--speculate lookup"), "{text}");
 }
 
