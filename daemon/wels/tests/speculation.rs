@@ -19,7 +19,7 @@ const IM_END: TokenId = 2;
 const COPIES: [&str; 10] = [
     "Repeat: the otter swims, the beaver builds, the heron waits. The otter swims, the beaver builds, the heron waits.",
     "Copy this list:\n1. Otter, 12 persons\n2. Beaver, 8 persons\n3. Heron, 24 persons\n4. Kingfisher, 6 persons",
-    "Correct the spelling and change nothing else: The meating is on tuesday at nine in the room Otter on the first flor.",
+    "Correct the grammar and change nothing else: The meeting are on Tuesday at nine in the room Otter on the first floor.",
     "Rename `a` to `total`:\n```python\ndef add(xs):\n    a = 0\n    for x in xs:\n        a = a + x\n    return a\n```",
     "Count from 1 to 30, separated by commas.",
     "Say the word \"fish\" twenty times.",
