@@ -21,7 +21,7 @@ export async function startTarget(kind) {
 }
 
 /** A small model may repeat itself for ever; the steps need answers that end. */
-const ANSWER_TOKENS = '600';
+const ANSWER_TOKENS = '1200';
 
 async function startDaemon(bin, model) {
   const state = await mkdtemp(join(tmpdir(), 'wels-e2e-'));

@@ -83,12 +83,20 @@ async function untilLongEnough(attempt) {
 /** Whether something shows up within two seconds. */
 const appears = (locator) => locator.waitFor({ timeout: 2_000 }).then(() => true, () => false);
 
-/** Runs in the page: how often the text of an answer changed within two seconds. */
+/** Runs in the page: how often the text of an answer changed within two seconds; four times are enough. */
 async function countUpdates(prose) {
   const lengths = new Set();
-  const observer = new MutationObserver(() => lengths.add(prose.textContent.length));
-  observer.observe(prose, { childList: true, subtree: true, characterData: true });
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
-  observer.disconnect();
+  await new Promise((resolve) => {
+    const observer = new MutationObserver(() => {
+      lengths.add(prose.textContent.length);
+      if (lengths.size >= 4) done();
+    });
+    const done = () => {
+      observer.disconnect();
+      resolve();
+    };
+    observer.observe(prose, { childList: true, subtree: true, characterData: true });
+    setTimeout(done, 2_000);
+  });
   return lengths.size;
 }
