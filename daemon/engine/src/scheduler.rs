@@ -133,7 +133,7 @@ impl Scheduler {
             let tokens = std::mem::take(&mut request.prompt);
             self.running.push(Running {
                 seq,
-                drafter: Drafter::new(self.options.speculation, n_prompt + max_tokens),
+                drafter: Drafter::new(self.options.speculation, n_prompt + max_tokens, self.model.row_cost()),
                 sampler: Sampler::new(request.sampling.clone(), &tokens),
                 request,
                 events,

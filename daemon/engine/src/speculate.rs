@@ -174,13 +174,13 @@ impl Turn<'_> {
 }
 
 impl Drafter {
-    /// A drafter for a sequence of up to `n_tokens` tokens, prompt included.
-    pub fn new(speculation: Speculation, n_tokens: usize) -> Self {
+    /// A drafter for a sequence of up to `n_tokens` tokens, prompt included. `row_cost`: [`Forward::row_cost`].
+    pub fn new(speculation: Speculation, n_tokens: usize, row_cost: f32) -> Self {
         let looks_up = speculation.tokens_max(Source::Lookup) > 0;
         Self {
             speculation,
             lookup: Lookup::new(if looks_up { n_tokens } else { 1 }),
-            confidence: Default::default(),
+            confidence: [Confidence::new(row_cost); 2],
             source: Source::Lookup,
             chunk: Vec::new(),
         }

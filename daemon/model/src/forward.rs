@@ -4,6 +4,10 @@ use std::fmt;
 
 use crate::{Error, TokenId};
 
+/// [`Forward::row_cost`] of weights that all tokens share: SmolLM2 on two cores takes 9.8, 11.3, 13.8 and 15.7 ms for 1, 2, 3
+/// and 4 rows.
+pub(crate) const DENSE_ROW_COST: f32 = 0.15;
+
 /// An open sequence of one [`Forward`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeqId(pub usize);
@@ -77,6 +81,11 @@ pub trait Forward: Send {
     /// Appends every chunk to its sequence and replaces `logits` by the wanted rows, in the order of the chunks:
     /// `[n_wanted, n_vocab]`.
     fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<(), Error>;
+
+    /// What one more row adds to the time of a step of one, as a share of it: guesses have to be right more often to pay.
+    fn row_cost(&self) -> f32 {
+        DENSE_ROW_COST
+    }
 
     /// Guesses what follows, with the model's own draft layer: for each sequence and the token that has been chosen to
     /// come next (and is not fed yet), up to `n` tokens after it. Empty where there is no draft layer.

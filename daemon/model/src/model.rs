@@ -6,7 +6,7 @@ use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Precision, RopeTable};
 use weights::{Architecture, Weights};
 
 use crate::batch::Batch;
-use crate::deepseek::DeepSeek;
+use crate::deepseek::{self, DeepSeek};
 use crate::dense::Dense;
 use crate::draft::Draft;
 use crate::forward::{Chunk, Forward, Limits, SeqId};
@@ -64,6 +64,7 @@ pub struct Model {
     limits: Limits,
     kv: KvCache,
     cpu: Cpu,
+    row_cost: f32,
     trace: Option<Trace>,
     /// The residual stream, [n_tokens, d_model].
     hidden: Vec<f32>,
@@ -94,6 +95,7 @@ impl Model {
                 (Body::DeepSeek(Box::new(body)), draft)
             }
         };
+        let row_cost = deepseek::row_cost(&weights);
         let ends = Ends::bind(&weights)?;
         let (freqs, scale) = rope::inverse_frequencies(&hyper.rope, &weights)?;
         let context = options.context.min(hyper.context);
@@ -113,7 +115,7 @@ impl Model {
         })?;
         let rope = RopeTable::new(&freqs, scale, hyper.rope.pairs);
         let (hidden, normed) = (Vec::new(), Vec::new());
-        Ok(Self { ends, body, draft, rope, limits, kv, cpu, trace: None, hidden, normed, weights })
+        Ok(Self { ends, body, draft, rope, limits, kv, cpu, row_cost, trace: None, hidden, normed, weights })
     }
 
     /// The executor, for its level and number of threads.
@@ -264,6 +266,10 @@ impl Forward for Model {
             self.kv.set_len(chunk.seq, self.kv.len(chunk.seq) + chunk.tokens.len());
         }
         Ok(())
+    }
+
+    fn row_cost(&self) -> f32 {
+        self.row_cost
     }
 
     fn draft(&mut self, next: &[(SeqId, TokenId)], n: usize) -> Result<Vec<Vec<TokenId>>, Error> {

@@ -1,12 +1,11 @@
 //! How many guesses pay.
 
-/// Share of right guesses that a sequence is credited with before it has made any.
+/// Share of right guesses that a sequence is credited with before it has made any, at least.
 const START: f32 = 0.5;
-/// Below it a guess costs more time than it saves: a second row makes a step 1.15 times as long for a dense model (SmolLM2 on
-/// two cores: 1, 2, 3 and 4 rows took 9.8, 11.3, 13.8 and 15.7 ms), up to 1.5 times where it wants experts of its own.
-const PAYS: f32 = 0.3;
-/// From here on more guesses than one pay.
-const PAYS_MANY: f32 = 0.65;
+/// A guess has to be right more often than its row costs, by this much: drafting takes time too.
+const PAYS: f32 = 0.15;
+/// More guesses than one have to be right more often than a row costs, by this much: those behind a wrong one are lost.
+const PAYS_MANY: f32 = 0.5;
 /// What one more guess counts for.
 const WEIGHT: f32 = 0.125;
 /// How fast a bad record is forgotten while no guesses are made, a step: about one trial every 40 steps.
@@ -16,26 +15,31 @@ const FORGETTING: f32 = 1.0 / 256.0;
 /// looked at (those after a wrong one are not).
 ///
 /// ```text
-/// rate      0        0.3         0.65         1
-/// guesses   |  none   |    one     |   many   |
+/// rate      0       cost + 0.15     cost + 0.5       1
+/// guesses   |   none    |     one       |    many    |
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Confidence {
     rate: f32,
-}
-
-impl Default for Confidence {
-    fn default() -> Self {
-        Self { rate: START }
-    }
+    start: f32,
+    pays: f32,
+    pays_many: f32,
 }
 
 impl Confidence {
+    /// `row_cost`: what one more row adds to a step, as a share of a step of one row.
+    pub(super) fn new(row_cost: f32) -> Self {
+        let pays = row_cost + PAYS;
+        // Worth a trial, whatever it costs.
+        let start = START.max(pays + 0.05).min(1.0);
+        Self { rate: start, start, pays, pays_many: (row_cost + PAYS_MANY).min(0.95) }
+    }
+
     /// Guesses worth making, of `max` possible.
     pub(super) fn n_guesses(self, max: usize) -> usize {
         match self.rate {
-            rate if rate < PAYS => 0,
-            rate if rate < PAYS_MANY => max.min(1),
+            rate if rate < self.pays => 0,
+            rate if rate < self.pays_many => max.min(1),
             _ => max,
         }
     }
@@ -52,7 +56,7 @@ impl Confidence {
 
     /// A step went by without a guess.
     pub(super) fn forget(&mut self) {
-        self.rate += (START - self.rate).max(0.0) * FORGETTING;
+        self.rate += (self.start - self.rate).max(0.0) * FORGETTING;
     }
 }
 
@@ -62,7 +66,7 @@ mod tests {
 
     #[test]
     fn wrong_guesses_end_and_are_tried_again_rarely() {
-        let mut confidence = Confidence::default();
+        let mut confidence = Confidence::new(0.15);
         let mut n_tried = 0;
         for _ in 0..1000 {
             match confidence.n_guesses(8) {
@@ -77,8 +81,21 @@ mod tests {
     }
 
     #[test]
+    fn a_costly_row_wants_better_guesses() {
+        let (mut cheap, mut costly) = (Confidence::new(0.15), Confidence::new(0.55));
+        assert_eq!((cheap.n_guesses(3), costly.n_guesses(3)), (1, 1), "both are tried");
+        for _ in 0..40 {
+            for confidence in [&mut cheap, &mut costly] {
+                confidence.judge(1, 1);
+                confidence.judge(1, 0);
+            }
+        }
+        assert_eq!((cheap.n_guesses(3), costly.n_guesses(3)), (1, 0), "half of them are right");
+    }
+
+    #[test]
     fn right_guesses_become_many_and_one_wrong_one_is_forgiven() {
-        let mut confidence = Confidence::default();
+        let mut confidence = Confidence::new(0.15);
         assert_eq!(confidence.n_guesses(8), 1);
         for _ in 0..10 {
             let n = confidence.n_guesses(8);

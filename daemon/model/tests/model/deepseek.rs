@@ -109,3 +109,10 @@ fn a_truncated_sequence_continues_as_if_nothing_had_been_there() {
     let (_, whole) = logits_of(&mut model, &ids, ids.len(), ids.len());
     assert!(max_difference(&logits, &whole[whole.len() - logits.len()..]) <= ROUNDING);
 }
+
+#[test]
+fn another_row_costs_more_where_it_reads_experts_of_its_own() {
+    let mixture = bind(fixtures::folder("tiny-deepseek-v2-lite").path(), Precision::F32, 64);
+    let dense = bind(fixtures::folder("tiny-qwen2").path(), Precision::F32, 64);
+    assert!(mixture.row_cost() > dense.row_cost() && mixture.row_cost() < 1.0, "{}", mixture.row_cost());
+}

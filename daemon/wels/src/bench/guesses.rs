@@ -136,7 +136,7 @@ impl Lane {
                 tokens.push(sampler.sample(rows));
             }
         })?;
-        let drafter = Drafter::new(speculation, n_tokens_max);
+        let drafter = Drafter::new(speculation, n_tokens_max, model.row_cost());
         let ended = tokens.len() == n_tokens_max;
         let n_prompt = prompt.len();
         Ok(Self { seq, sampler, drafter, n_prompt, tokens, n_tokens_max, drafted: 0, accepted: 0, ended })
