@@ -129,10 +129,10 @@ impl LatentAttention {
         cpu.rope(&mut a.q, shape.n_heads, (shape.key_dim(), shape.nope_dim), rope, positions);
         cpu.latent_rows(&mut a.latent, &a.kv_a, &self.kv_a_norm, hyper.rms_eps, rope, positions);
         cpu.kv_write(kv.layer_mut(kv_layer), self.absorbed_shape(), &a.latent, None, &seqs);
-        for (form, seqs, rows) in self.by_form(&seqs) {
+        for (form, seqs, heads) in self.by_form(&seqs) {
             match form {
-                LatentForm::Plain => self.plain(pass, kv_layer, seqs, rows, a),
-                _ => self.absorbed(pass, kv_layer, seqs, rows, a),
+                LatentForm::Plain => self.plain(pass, kv_layer, seqs, heads, a),
+                _ => self.absorbed(pass, kv_layer, seqs, heads, a),
             }
         }
         pass.cpu.linear(&a.attended, n, &mut [self.o.job(weights, out)]);
@@ -154,21 +154,21 @@ impl LatentAttention {
         }
     }
 
-    /// The rows of `seqs`, over the compressed past.
+    /// The `heads` of the tokens of `seqs`, counted over the batch, over the compressed past.
     fn absorbed(
         &self,
         pass: &mut Pass<'_>,
         kv_layer: usize,
         seqs: &[AttentionSeq<'_>],
-        rows: Range<usize>,
+        heads: Range<usize>,
         a: &mut LatentBuffers,
     ) {
-        let (shape, n) = (&self.shape, rows.len() * self.shape.n_heads);
+        let (shape, n) = (&self.shape, heads.len());
         let (key_dim, width) = (shape.key_dim(), shape.rank + shape.rope_dim);
         let (k_b, v_b) = (self.k_b.weights(pass.weights), self.v_b.weights(pass.weights));
         let LatentBuffers { q, q_latent, attended_latent, attended, .. } = a;
-        let q = &q[rows.start * shape.n_heads * key_dim..][..n * key_dim];
-        let attended = &mut attended[rows.start * shape.n_heads * shape.value_dim..][..n * shape.value_dim];
+        let q = &q[heads.start * key_dim..heads.end * key_dim];
+        let attended = &mut attended[heads.start * shape.value_dim..heads.end * shape.value_dim];
         q_latent.resize(n * width, 0.0);
         attended_latent.resize(n * shape.rank, 0.0);
         let Pass { cpu, kv, .. } = &mut *pass;
@@ -184,21 +184,20 @@ impl LatentAttention {
         );
     }
 
-    /// The rows of `seqs`, over keys and values expanded from the compressed past.
+    /// The `heads` of the tokens of `seqs`, counted over the batch, over keys and values expanded from the compressed past.
     fn plain(
         &self,
         pass: &mut Pass<'_>,
         kv_layer: usize,
         seqs: &[AttentionSeq<'_>],
-        rows: Range<usize>,
+        heads: Range<usize>,
         a: &mut LatentBuffers,
     ) {
-        let (shape, n) = (&self.shape, rows.len() * self.shape.n_heads);
-        let key_dim = shape.key_dim();
+        let (shape, key_dim) = (&self.shape, self.shape.key_dim());
         let weights =
             LatentWeights { k_b: self.k_b.weights(pass.weights), v_b: self.v_b.weights(pass.weights) };
-        let q = &a.q[rows.start * shape.n_heads * key_dim..][..n * key_dim];
-        let attended = &mut a.attended[rows.start * shape.n_heads * shape.value_dim..][..n * shape.value_dim];
+        let q = &a.q[heads.start * key_dim..heads.end * key_dim];
+        let attended = &mut a.attended[heads.start * shape.value_dim..heads.end * shape.value_dim];
         pass.cpu.latent_attention(attended, q, seqs, shape, pass.kv.layer(kv_layer), &weights);
     }
 
@@ -208,7 +207,7 @@ impl LatentAttention {
         AttentionShape { n_heads, n_kv_heads: 1, key_dim: rank + rope_dim, value_dim: rank, scale }
     }
 
-    /// Runs of sequences of one form, with their rows of the batch.
+    /// Runs of sequences of one form, with their tokens' heads, counted over the batch.
     fn by_form<'s, 'b>(
         &self,
         seqs: &'s [AttentionSeq<'b>],
@@ -216,9 +215,10 @@ impl LatentAttention {
         let form = |seq: &AttentionSeq<'_>| self.form_for(seq.n_tokens);
         let mut start = 0;
         let run = |seqs: &'s [AttentionSeq<'b>]| {
-            let rows = start..start + seqs.iter().map(|seq| seq.n_tokens).sum::<usize>();
-            start = rows.end;
-            (form(&seqs[0]), seqs, rows)
+            let n_tokens: usize = seqs.iter().map(|seq| seq.n_tokens).sum();
+            let heads = start..start + n_tokens * self.shape.n_heads;
+            start = heads.end;
+            (form(&seqs[0]), seqs, heads)
         };
         seqs.chunk_by(|a, b| form(a) == form(b)).map(run).collect()
     }

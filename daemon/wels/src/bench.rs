@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Bench) -> Result<ExitCode> {
     let decode_tok_s = (args.decode * args.sequences) as f64 / decode;
     let guessed = match questions {
         Some(questions) => questions.run(&mut model, args)?,
-        None => Value::Null,
+        None => Vec::new(),
     };
     report(args, &model, &weights, [load_s, prefill_tok_s, decode_tok_s], &guessed);
     Ok(ExitCode::SUCCESS)
@@ -107,7 +107,13 @@ fn decode_once(model: &mut Model, args: &Bench) -> Result<f64> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
-fn report(args: &Bench, model: &Model, weights: &weights::Weights, numbers: [f64; 3], guessed: &Value) {
+fn report(
+    args: &Bench,
+    model: &Model,
+    weights: &weights::Weights,
+    numbers: [f64; 3],
+    guessed: &[(String, Value)],
+) {
     let [load_s, prefill_tok_s, decode_tok_s] = numbers;
     let name = load::display_name(weights, &args.run.model);
     let cpu = model.cpu();
@@ -117,13 +123,15 @@ fn report(args: &Bench, model: &Model, weights: &weights::Weights, numbers: [f64
     println!("prefill    {prefill_tok_s:.1} tok/s ({} tokens)", args.prefill);
     let together = if args.sequences == 1 { String::new() } else { format!(", {} together", args.sequences) };
     println!("decode     {decode_tok_s:.1} tok/s ({} tokens after {}{together})", args.decode, args.depth);
+    guessed.iter().for_each(|(words, _)| println!("{words}"));
     if args.json {
+        let guesses: Vec<&Value> = guessed.iter().map(|(_, numbers)| numbers).collect();
         let line = json!({
             "model": name, "model_bytes": weights.bytes(), "device": "cpu", "level": cpu.level().to_string(),
             "threads": cpu.n_threads(), "precision": format!("{:?}", args.precision).to_lowercase(),
             "prefill_tokens": args.prefill, "prefill_tok_s": prefill_tok_s, "decode_tokens": args.decode,
             "decode_depth": args.depth, "decode_tok_s": decode_tok_s, "sequences": args.sequences,
-            "guesses": guessed, "repeat": args.repeat, "load_s": load_s, "kv_bytes_per_token": model.kv().bytes_per_token(),
+            "guesses": guesses, "repeat": args.repeat, "load_s": load_s, "kv_bytes_per_token": model.kv().bytes_per_token(),
         });
         println!("{line}");
     }

@@ -116,23 +116,26 @@ impl FloatTile<'_> {
     }
 }
 
-/// All products w[r] . x[t], of `n` values each.
+/// Sums over the columns `start .. end`: lanes of whole vectors, and what is left over.
+type Sums<F, const R: usize, const T: usize> = ([[F; T]; R], [[f32; T]; R]);
+
+/// Sums of the products w[r] . x[t] over some columns.
 ///
 /// # Safety
-/// Every pointer points to `n` values, at any alignment.
+/// Every pointer points to at least `columns.end` values, at any alignment.
 #[inline(always)]
-unsafe fn dots<S: Simd, E: Element, const R: usize, const T: usize>(
+unsafe fn sums<S: Simd, E: Element, const R: usize, const T: usize>(
     s: S,
     w: [*const E; R],
     x: [*const f32; T],
-    n: usize,
-) -> [[f32; T]; R] {
+    columns: Range<usize>,
+) -> Sums<S::F, R, T> {
     // Loops, not closures: a closure is a function of its own, for which the level's instructions are not enabled.
-    let mut acc = [[s.splat(0.0); T]; R];
-    let whole = n - n % S::LANES;
-    let mut i = 0;
+    let (mut acc, mut tails) = ([[s.splat(0.0); T]; R], [[0.0; T]; R]);
+    let whole = columns.end - columns.len() % S::LANES;
+    let mut i = columns.start;
     while i < whole {
-        // SAFETY: i + LANES is at most n.
+        // SAFETY: i + LANES is at most the end.
         unsafe {
             let mut xs = [s.splat(0.0); T];
             for t in 0..T {
@@ -148,14 +151,34 @@ unsafe fn dots<S: Simd, E: Element, const R: usize, const T: usize>(
         }
         i += S::LANES;
     }
-    let mut dots = [[0.0; T]; R];
+    for i in whole..columns.end {
+        for r in 0..R {
+            for t in 0..T {
+                // SAFETY: i is below the end.
+                let (w, x) = unsafe { (w[r].add(i).read_unaligned(), x[t].add(i).read_unaligned()) };
+                tails[r][t] += w.to_f32() * x;
+            }
+        }
+    }
+    (acc, tails)
+}
+
+/// All products w[r] . x[t], of `n` values each.
+///
+/// # Safety
+/// Every pointer points to `n` values, at any alignment.
+#[inline(always)]
+unsafe fn dots<S: Simd, E: Element, const R: usize, const T: usize>(
+    s: S,
+    w: [*const E; R],
+    x: [*const f32; T],
+    n: usize,
+) -> [[f32; T]; R] {
+    // SAFETY: the caller's promise.
+    let (acc, mut dots) = unsafe { sums(s, w, x, 0..n) };
     for r in 0..R {
         for t in 0..T {
-            dots[r][t] = s.sum(acc[r][t]);
-            for i in whole..n {
-                // SAFETY: i is below n.
-                dots[r][t] += unsafe { w[r].add(i).read_unaligned().to_f32() * x[t].add(i).read_unaligned() };
-            }
+            dots[r][t] += s.sum(acc[r][t]);
         }
     }
     dots
@@ -175,51 +198,25 @@ unsafe fn scaled_dots<S: Simd, E: Element, const R: usize, const T: usize>(
     row: usize,
 ) -> [[f32; T]; R] {
     let n = matrix.cols();
-    let mut acc = [[s.splat(0.0); T]; R];
-    let mut tails = [[0.0; T]; R];
+    let (mut acc, mut dots) = ([[s.splat(0.0); T]; R], [[0.0; T]; R]);
     let mut start = 0;
     while start < n {
         let end = n.min(start + SCALE_BLOCK);
-        let whole = end - (end - start) % S::LANES;
-        let mut block = [[s.splat(0.0); T]; R];
-        let mut scale = [0.0; R];
+        // SAFETY: the caller's promise.
+        let (block, tails) = unsafe { sums(s, w, x, start..end) };
         for r in 0..R {
-            scale[r] = matrix.scale_at(row + r, start);
-        }
-        let mut i = start;
-        while i < whole {
-            // SAFETY: i + LANES is at most n.
-            unsafe {
-                let mut xs = [s.splat(0.0); T];
-                for t in 0..T {
-                    xs[t] = s.load(x[t].add(i));
-                }
-                for r in 0..R {
-                    s.prefetch(w[r].wrapping_add(i).cast::<u8>().wrapping_add(PREFETCH_BYTES));
-                    let ws = E::load(s, w[r].add(i));
-                    for t in 0..T {
-                        block[r][t] = s.fma(ws, xs[t], block[r][t]);
-                    }
-                }
-            }
-            i += S::LANES;
-        }
-        for r in 0..R {
+            let scale = matrix.scale_at(row + r, start);
             for t in 0..T {
-                acc[r][t] = s.fma(block[r][t], s.splat(scale[r]), acc[r][t]);
-                for i in whole..end {
-                    // SAFETY: i is below n.
-                    let (w, x) = unsafe { (w[r].add(i).read_unaligned(), x[t].add(i).read_unaligned()) };
-                    tails[r][t] += scale[r] * w.to_f32() * x;
-                }
+                acc[r][t] = s.fma(block[r][t], s.splat(scale), acc[r][t]);
+                dots[r][t] += scale * tails[r][t];
             }
         }
         start = end;
     }
     for r in 0..R {
         for t in 0..T {
-            tails[r][t] += s.sum(acc[r][t]);
+            dots[r][t] += s.sum(acc[r][t]);
         }
     }
-    tails
+    dots
 }

@@ -1,26 +1,17 @@
 //! What must not change DeepSeek's logits: the form of attention, the size of steps, the company in a batch.
 
-use std::sync::Arc;
-
 use fixtures::{Expected, max_difference};
 use model::{Chunk, Forward, LatentForm, LogitsOf, Model, Options, Precision, SeqId};
 
-use crate::support::{bind, logits_of};
+use crate::support::{bind, bind_with, logits_of};
 
 /// Two ways of adding the same numbers up.
 const ROUNDING: f32 = 1e-4;
 
 fn bind_form(fixture: &fixtures::Model, latent: LatentForm) -> Model {
-    let weights = Arc::new(weights::open(fixture.path()).unwrap());
-    let options = Options {
-        precision: Precision::F32,
-        threads: Some(2),
-        kv_tokens: 1024,
-        context: 512,
-        latent,
-        ..Options::default()
-    };
-    Model::new(weights, &options).unwrap()
+    let options =
+        Options { precision: Precision::F32, kv_tokens: 1024, context: 512, latent, ..Options::default() };
+    bind_with(fixture.path(), options)
 }
 
 /// Both layouts of the matrices that expand keys and values: joint, and split with the keys' transposed.

@@ -1,24 +1,19 @@
 //! The draft layer, against transformers' own; and guesses that follow from it.
 
-use std::sync::Arc;
-
 use fixtures::{Expected, max_difference};
 use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
 
-use crate::support::{TOLERANCE, argmax, logits_of};
+use crate::support::{TOLERANCE, argmax, bind_with, logits_of};
 
 fn bind() -> Model {
-    let fixture = fixtures::folder("tiny-deepseek-v3");
-    let weights = Arc::new(weights::open(fixture.path()).unwrap());
     let options = Options {
         precision: Precision::F32,
-        threads: Some(2),
         kv_tokens: 1024,
         context: 512,
         draft: true,
         ..Options::default()
     };
-    Model::new(weights, &options).unwrap()
+    bind_with(fixtures::folder("tiny-deepseek-v3").path(), options)
 }
 
 #[test]
@@ -78,8 +73,7 @@ fn guesses_do_not_depend_on_how_the_tokens_came() {
 #[test]
 fn a_model_without_a_draft_layer_guesses_nothing() {
     let fixture = fixtures::folder("tiny-qwen2");
-    let weights = Arc::new(weights::open(fixture.path()).unwrap());
-    let mut model = Model::new(weights, &Options { draft: true, ..Options::default() }).unwrap();
+    let mut model = bind_with(fixture.path(), Options { draft: true, ..Options::default() });
     let (seq, _) = logits_of(&mut model, &[1, 2, 3], 3, 8);
     assert_eq!(model.draft(&[(seq, 4)], 2).unwrap(), [vec![0; 0]]);
 }

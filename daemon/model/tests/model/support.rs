@@ -9,10 +9,13 @@ use model::{Chunk, Forward, LogitsOf, Model, Options, Precision, SeqId};
 pub(crate) const TOLERANCE: f32 = 1e-3;
 
 pub(crate) fn bind(path: &Path, precision: Precision, context: usize) -> Model {
+    bind_with(path, Options { precision, kv_tokens: 2 * context, context, ..Options::default() })
+}
+
+/// On two threads.
+pub(crate) fn bind_with(path: &Path, options: Options) -> Model {
     let weights = Arc::new(weights::open(path).unwrap());
-    let options =
-        Options { precision, threads: Some(2), kv_tokens: 2 * context, context, ..Options::default() };
-    Model::new(weights, &options).unwrap()
+    Model::new(weights, &Options { threads: Some(2), ..options }).unwrap()
 }
 
 /// Rows of logits for all of `tokens`, fed in steps of `step`.

@@ -52,8 +52,8 @@ impl Questions {
         self.prompts.iter().map(|(_, tokens)| tokens.len()).max().unwrap_or(0)
     }
 
-    /// Answers each question without and with guesses in turn, prints both speeds, and returns them.
-    pub(super) fn run(&self, model: &mut Model, args: &Bench) -> Result<Value> {
+    /// Answers each question without and with guesses in turn; both speeds, in words and as JSON.
+    pub(super) fn run(&self, model: &mut Model, args: &Bench) -> Result<Vec<(String, Value)>> {
         let mut all = Vec::new();
         for (name, prompt) in &self.prompts {
             let (mut without, mut with) = (Vec::new(), Vec::new());
@@ -63,7 +63,7 @@ impl Questions {
             }
             all.push(report(name, &without, &with));
         }
-        Ok(all.into())
+        Ok(all)
     }
 
     fn answer(
@@ -180,9 +180,8 @@ impl Answers {
     }
 }
 
-/// Prints one question's numbers and returns them.
-#[expect(clippy::print_stdout, reason = "a command's result")]
-fn report(name: &str, without: &[Answers], with: &[Answers]) -> Value {
+/// One question's numbers.
+fn report(name: &str, without: &[Answers], with: &[Answers]) -> (String, Value) {
     let tok_s = |answers: &[Answers]| median(answers.iter().map(Answers::tok_s));
     let (off, on, first) = (tok_s(without), tok_s(with), &with[0]);
     // Neighbours in time have the machine's moods in common.
@@ -191,14 +190,15 @@ fn report(name: &str, without: &[Answers], with: &[Answers]) -> Value {
     let n_decoded = first.n_decoded();
     let rate = accepted as f64 / drafted.max(1) as f64;
     let same = first.lanes.iter().zip(&without[0].lanes).all(|(a, b)| a.tokens == b.tokens);
-    println!(
+    let words = format!(
         "guesses    {name}: {on:.1} tok/s, without {off:.1}, ratio {speedup:.2} \
          ({n_decoded} tokens, {drafted} guessed, {:.0} % right{})",
         100.0 * rate,
         if same { "" } else { "; the answers differ" }
     );
-    json!({
+    let numbers = json!({
         "question": name, "tokens": n_decoded, "tok_s": on, "tok_s_off": off, "speedup": speedup, "drafted": drafted,
         "accepted": accepted, "acceptance_rate": rate, "same_answer": same,
-    })
+    });
+    (words, numbers)
 }
