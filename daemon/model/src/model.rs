@@ -274,6 +274,9 @@ impl Forward for Model {
 
     fn draft(&mut self, next: &[(SeqId, TokenId)], n: usize) -> Result<Vec<Vec<TokenId>>, Error> {
         let mut guesses = vec![Vec::new(); next.len()];
+        // A guess from a guess writes a key where the sequence will go on.
+        let room = next.iter().map(|&(seq, _)| self.kv.room(seq) - self.kv.len(seq)).min().unwrap_or(0);
+        let n = n.min(1 + room);
         let Some(draft) = self.draft.as_mut().filter(|_| n > 0) else { return Ok(guesses) };
         let (mut batch, mut hidden) = draft.take(&self.kv, next);
         // A sequence that nothing is held of gets no guess: it has not stepped since the last.

@@ -155,4 +155,29 @@ proptest! {
             }
         }
     }
+
+    /// On integers too a head's product is that of its matrix alone.
+    #[test]
+    fn heads_on_the_fast_path_give_what_each_gives_alone(
+        dtype in prop::sample::select(&[DType::Q8_0, DType::Q5_0, DType::Q4_0][..]),
+        n_heads in 1_usize..5,
+        rows in 1_usize..50,
+        n_tokens in 1_usize..4,
+        seed: u64,
+    ) {
+        let (mut rng, cols, x_width, out_width) = (Rng(seed), 96, 101, rows + 2);
+        let bytes = rng.weights(dtype, n_heads * rows * cols);
+        let weight = Matrix::new(dtype, n_heads * rows, cols, &bytes).expect("whole blocks");
+        let weights = HeadWeights { weight, rows_a_head: rows, first: 0, rows, transposed: false };
+        let x = rng.floats(n_tokens * n_heads * x_width);
+        for cpu in &mut cpus(Precision::Fast) {
+            let mut out = vec![f32::NAN; n_tokens * n_heads * out_width];
+            cpu.linear_heads((&mut out, out_width), (&x, x_width), n_heads, &weights, false);
+            for (i, (out, x)) in out.chunks_exact(out_width).zip(x.chunks_exact(x_width)).enumerate() {
+                let mut alone = vec![f32::NAN; rows];
+                cpu.linear(&x[..cols], 1, &mut [Linear::new(weights.head(i % n_heads), &mut alone)]);
+                prop_assert_eq!(&out[..rows], &alone[..]);
+            }
+        }
+    }
 }

@@ -68,6 +68,9 @@ fn guesses_do_not_depend_on_how_the_tokens_came() {
     feed(&mut model, &ids[25..32]);
     assert_eq!(model.draft(&[(seq, ids[32])], 1).unwrap(), [[want[31]]]);
     assert_eq!(model.draft(&[(seq, ids[32])], 1).unwrap(), [vec![0; 0]], "nothing new to guess from");
+    feed(&mut model, &[9; 30]);
+    let guesses = model.draft(&[(seq, 9)], 8).unwrap();
+    assert_eq!(guesses[0].len(), 3, "room for 2 of 64 tokens, and a guess after them");
 }
 
 #[test]
