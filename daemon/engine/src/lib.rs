@@ -12,6 +12,7 @@
 //!
 //! May depend on `model`. Text never enters: tokens in, tokens out. Start reading at `scheduler.rs`.
 
+mod counters;
 mod fair;
 mod handle;
 mod prefix;
@@ -22,7 +23,8 @@ mod scheduler;
 pub mod sim;
 pub mod speculate;
 
-pub use handle::{Drafts, Generation, Handle, Options, Stats, start};
+pub use counters::{Drafts, Stats};
+pub use handle::{Generation, Handle, Options, start};
 pub use request::{Event, FinishReason, Logprobs, Request, Sampling, SubmitError, Timings};
 pub use sampler::Sampler;
 pub use speculate::Speculation;

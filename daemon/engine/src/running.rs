@@ -8,7 +8,7 @@ use model::{Chunk, Forward, LogitsOf, SeqId, TokenId};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use crate::handle::Counters;
+use crate::counters::Counters;
 use crate::request::{Event, FinishReason, Request, Timings};
 use crate::sampler::{Sampler, logprobs};
 use crate::speculate::{self, Drafter, Turn};

@@ -13,8 +13,9 @@ use std::time::Instant;
 use model::{Chunk, Forward, SeqId};
 use tracing::{error, info};
 
+use crate::counters::Counters;
 use crate::fair::Shares;
-use crate::handle::{Counters, Options, Submission};
+use crate::handle::{Options, Submission};
 use crate::prefix::PrefixCache;
 use crate::request::Event;
 use crate::running::Running;

@@ -25,6 +25,7 @@ pub(crate) mod latent;
 mod plan;
 mod products;
 mod scratch;
+mod stage;
 
 use std::ops::Range;
 

@@ -5,18 +5,13 @@ use std::thread::available_parallelism;
 
 use tensor::Matrix;
 
-use crate::attention::latent::{self, LatentAttention, LatentShape, LatentWeights};
-use crate::attention::{self, Attention, AttentionSeq, AttentionShape};
 use crate::elementwise::{Add, RmsNorm, SwiGlu};
-use crate::kv::{self, KvLayer, KvLayerMut};
 use crate::level::{Isa, Kernel};
-use crate::linear::{self, Activations, Columns, FloatTile, Int8Tile, Job, Linear, Rows, Tiles};
-use crate::{Error, HeadWeights, Level, Pool, RopeTable};
+use crate::linear::Activations;
+use crate::{Error, Level, Pool, RopeTable, attention, linear};
 
 /// Values below which a stage is not worth a parallel region (`examples/kernels.rs`: a region costs about 1 us).
-const SERIAL_VALUES: usize = 16 << 10;
-/// Products of a query and a key below which attention is not worth a parallel region.
-const SERIAL_SCORES: usize = 256;
+pub(crate) const SERIAL_VALUES: usize = 16 << 10;
 
 /// Arithmetic of the linear stages, and with it the element type of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +43,19 @@ impl Default for CpuOptions {
 
 /// One worker's memory.
 #[derive(Debug, Default)]
-struct Scratch {
-    linear: linear::Scratch,
-    attention: attention::Scratch,
+pub(crate) struct Scratch {
+    pub(crate) linear: linear::Scratch,
+    pub(crate) attention: attention::Scratch,
 }
 
 /// Computes the stages of a layer on all cores. Buffers grow at first use and are kept.
 pub struct Cpu {
-    pool: Pool,
-    isa: Isa,
-    precision: Precision,
-    scratch: Vec<Scratch>,
+    pub(crate) pool: Pool,
+    pub(crate) isa: Isa,
+    pub(crate) precision: Precision,
+    pub(crate) scratch: Vec<Scratch>,
     /// Quantised activations of the current linear stage.
-    activations: Activations,
+    pub(crate) activations: Activations,
 }
 
 impl Cpu {
@@ -89,88 +84,6 @@ impl Cpu {
     /// Threads, the caller included.
     pub fn n_threads(&self) -> usize {
         self.pool.n_threads()
-    }
-
-    /// out = x W^T + b for every job, in one parallel region.
-    ///
-    /// `x`: [n_tokens, cols]; each job's `out`: [tokens of the job, rows].
-    ///
-    /// # Panics
-    /// Lengths differ: a programmer's error.
-    pub fn linear(&mut self, x: &[f32], n_tokens: usize, jobs: &mut [Linear<'_>]) {
-        if n_tokens == 0 || jobs.is_empty() {
-            return;
-        }
-        assert!(x.len().is_multiple_of(n_tokens), "x is [n_tokens, cols]");
-        let cols = x.len() / n_tokens;
-        let x = Rows::new(x, cols, cols);
-        let jobs = jobs.iter_mut().map(|job| Job::new(job, &x)).collect();
-        self.products(x, jobs);
-    }
-
-    /// One matrix a head: out[t, h, ..n] = W_h x[t, h, ..cols], or W_h^T x where `transpose`.
-    ///
-    /// `x`: [n_tokens, n_heads, x_width], `out`: [n_tokens, n_heads, out_width]; what lies in a head's row behind the
-    /// operands is neither read nor written.
-    ///
-    /// # Panics
-    /// Lengths differ: a programmer's error.
-    pub fn linear_heads(
-        &mut self,
-        (out, out_width): (&mut [f32], usize),
-        (x, x_width): (&[f32], usize),
-        n_heads: usize,
-        weights: &HeadWeights<'_>,
-        transpose: bool,
-    ) {
-        if x.is_empty() {
-            return;
-        }
-        // The stored matrix is multiplied from the left, or its rows are summed.
-        let columns = transpose != weights.transposed;
-        let stored = weights.head(0);
-        let (n_in, n_out) =
-            if columns { (stored.rows(), stored.cols()) } else { (stored.cols(), stored.rows()) };
-        let x = Rows::new(x, x_width, n_in);
-        let jobs: Vec<Job<'_>> = (0..n_heads)
-            .map(|h| Job::of_head(weights.head(h), n_out, h, n_heads, x.n_rows(), out, out_width))
-            .collect();
-        if !columns {
-            return self.products(x, jobs);
-        }
-        let isa = self.isa;
-        self.pool.for_each_chunk_with(&mut self.scratch, n_heads, 1, |scratch, range| {
-            for job in &jobs[range] {
-                let linear::Scratch { rows, sums, .. } = &mut scratch.linear;
-                isa.run(Columns { job, x, scratch: rows, sums });
-            }
-        });
-    }
-
-    fn products(&mut self, x: Rows<'_>, jobs: Vec<Job<'_>>) {
-        let (isa, precision, n_threads) = (self.isa, self.precision, self.pool.n_threads());
-        let on_integers =
-            |job: &Job<'_>| precision == Precision::Fast && linear::int8_supports(isa, job.weight.dtype());
-        if jobs.iter().any(on_integers) {
-            let (records, record) = self.activations.records(x.n_rows(), x.cols());
-            let grain = record * (SERIAL_VALUES / x.cols()).max(1);
-            self.pool.for_each_slice(records, grain, |range, records| {
-                linear::quantise(isa, records, record, &x, range.start / record);
-            });
-        }
-        let tiles = Tiles::new(jobs, |job| linear::tile_rows(isa, job, n_threads, on_integers(job)));
-        let activations = &self.activations;
-        self.pool.for_each_chunk_with(&mut self.scratch, tiles.len(), 1, |scratch, range| {
-            for idx in range {
-                let (job, rows) = tiles.get(idx);
-                let linear::Scratch { rows: dequantised, panels, .. } = &mut scratch.linear;
-                if on_integers(job) {
-                    Int8Tile { job, rows, x: activations, panels }.run(isa);
-                } else {
-                    isa.run(FloatTile { job, rows, x, scratch: dequantised });
-                }
-            }
-        });
     }
 
     /// RMSNorm of every row: out = w * x / sqrt(mean(x^2) + eps). `x`, `out`: [n_tokens, w.len()].
@@ -225,107 +138,6 @@ impl Cpu {
         });
     }
 
-    /// Stores keys [n_tokens, n_kv_heads, key_dim] and values [n_tokens, n_kv_heads, value_dim] of all sequences at
-    /// their positions; a latent layer has no values.
-    ///
-    /// # Panics
-    /// Lengths differ, values are given or missing, or a block table is too short: a programmer's error.
-    pub fn kv_write(
-        &mut self,
-        kv: KvLayerMut<'_>,
-        shape: AttentionShape,
-        k: &[f32],
-        v: Option<&[f32]>,
-        seqs: &[AttentionSeq<'_>],
-    ) {
-        let n_rows = shape.n_kv_heads * seqs.iter().map(|seq| seq.n_tokens).sum::<usize>();
-        assert_eq!(k.len(), n_rows * shape.key_dim, "k is [n_tokens, n_kv_heads, key_dim]");
-        kv::write(self.isa, kv.k, k, seqs, shape.keys());
-        match (kv.v, v) {
-            (None, None) => {}
-            (Some(kv), Some(v)) => {
-                assert_eq!(v.len(), n_rows * shape.value_dim, "v is [n_tokens, n_kv_heads, value_dim]");
-                kv::write(self.isa, kv, v, seqs, shape.values());
-            }
-            _ => panic!("values for a layer that has them"),
-        }
-    }
-
-    /// Causal attention, grouped-query or latent. `q`: [n_tokens, n_heads, key_dim], `out`: [n_tokens, n_heads,
-    /// value_dim], the sequences' rows one after another; every row sees its own position and those before, which
-    /// [`kv_write`](Cpu::kv_write) has stored.
-    ///
-    /// Over a latent layer (no values) this is the absorbed form of multi-head latent attention: with
-    /// q' = [W_uk^T q_nope | q_rope] and one KV head, `key_dim` = rank + rope_dim and `value_dim` = rank, every row gives
-    /// sum_t softmax(scale q' . row[t]) c[t], to which the head's W_uv is applied afterwards.
-    /// Source: DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
-    ///
-    /// Rows over a latent layer are the same to the bit whichever tokens and sequences are computed beside them; with keys
-    /// and values of their own they are as long as a sequence has at most [`EXACT_ROWS`](crate::EXACT_ROWS) tokens in the step.
-    ///
-    /// # Panics
-    /// Lengths differ, or a block table is too short: a programmer's error.
-    pub fn attention(
-        &mut self,
-        out: &mut [f32],
-        q: &[f32],
-        seqs: &[AttentionSeq<'_>],
-        shape: AttentionShape,
-        kv: KvLayer<'_>,
-    ) {
-        let n_rows = shape.n_heads * seqs.iter().map(|seq| seq.n_tokens).sum::<usize>();
-        assert_eq!(q.len(), n_rows * shape.key_dim, "q is [n_tokens, n_heads, key_dim]");
-        assert_eq!(out.len(), n_rows * shape.value_dim, "out is [n_tokens, n_heads, value_dim]");
-        assert!(shape.n_heads.is_multiple_of(shape.n_kv_heads), "every KV head serves a whole group");
-        assert!(kv.v.is_some() || shape.value_dim <= shape.key_dim, "values are a part of the keys");
-        let plan = attention::Plan::new(seqs, &shape, self.pool.n_threads());
-        let scores: usize = seqs.iter().map(|seq| seq.n_tokens * (seq.first_pos + seq.n_tokens)).sum();
-        let grain = if scores * shape.n_heads < SERIAL_SCORES { plan.n_tasks().max(1) } else { 1 };
-        let (isa, out) = (self.isa, attention::Out::new(out));
-        self.pool.for_each_chunk_with(&mut self.scratch, plan.n_tasks(), grain, |scratch, range| {
-            for idx in range {
-                let scratch = &mut scratch.attention;
-                isa.run(Attention { out, q, seqs, shape: &shape, kv, plan: &plan, idx, scratch });
-            }
-        });
-    }
-
-    /// Causal multi-head latent attention in its plain form, for many tokens at once: what
-    /// [`attention`](Cpu::attention) computes of absorbed queries and W_uv afterwards, up to rounding. `q`:
-    /// [n_tokens, n_heads, nope_dim + rope_dim], `out`: [n_tokens, n_heads, value_dim]; `kv`: a latent layer of rows
-    /// [c (rank) | k_rope (rope_dim)]. Each head's keys and values are expanded from them on the way:
-    ///
-    /// ```text
-    /// k[t] = [W_uk c[t] | k_rope[t]],  v[t] = W_uv c[t]
-    /// ```
-    /// Source: DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
-    ///
-    /// # Panics
-    /// Lengths or shapes differ, the layer has values of its own, or a block table is too short: a programmer's error.
-    pub fn latent_attention(
-        &mut self,
-        out: &mut [f32],
-        q: &[f32],
-        seqs: &[AttentionSeq<'_>],
-        shape: &LatentShape,
-        kv: KvLayer<'_>,
-        weights: &LatentWeights<'_>,
-    ) {
-        let n_rows = shape.n_heads * seqs.iter().map(|seq| seq.n_tokens).sum::<usize>();
-        assert_eq!(q.len(), n_rows * shape.key_dim(), "q is [n_tokens, n_heads, nope_dim + rope_dim]");
-        assert_eq!(out.len(), n_rows * shape.value_dim, "out is [n_tokens, n_heads, value_dim]");
-        assert!(weights.fit(shape), "weights of this shape");
-        assert!(kv.v.is_none(), "a latent layer");
-        let (isa, latents, out) = (self.isa, kv.k, attention::Out::new(out));
-        let plan = latent::plan(seqs, shape);
-        self.pool.for_each_chunk_with(&mut self.scratch, plan.n_tasks(), 1, |scratch, range| {
-            for idx in range {
-                let scratch = &mut scratch.attention;
-                isa.run(LatentAttention { out, q, seqs, shape, weights, latents, plan: &plan, idx, scratch });
-            }
-        });
-    }
-
     /// Rows of the embedding: out[i] = table[ids[i]]. `out`: [n_tokens, cols].
     ///
     /// # Panics
@@ -373,9 +185,5 @@ impl Cpu {
         work: impl Fn(Range<usize>, &'a mut [T]) + Sync,
     ) {
         self.pool.for_each_slice(out, width, work);
-    }
-
-    pub(crate) fn isa(&self) -> Isa {
-        self.isa
     }
 }

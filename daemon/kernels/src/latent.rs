@@ -24,7 +24,7 @@ impl Cpu {
             out.len() == x.len() && x.len() == positions.len() * width,
             "x is [n_tokens, rank + rope_dim]"
         );
-        let isa = self.isa();
+        let isa = self.isa;
         self.over_rows(out, width, |range, out| {
             let rows = x[range.clone()].chunks_exact(width).zip(&positions[range.start / width..]);
             for (out, (x, position)) in out.chunks_exact_mut(width).zip(rows) {

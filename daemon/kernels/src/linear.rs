@@ -7,6 +7,7 @@ mod activations;
 mod columns;
 mod float;
 mod int8;
+mod stage;
 
 use std::ops::Range;
 

@@ -79,3 +79,8 @@ impl Batch {
         self.rows().zip(chunks).flat_map(wanted).collect()
     }
 }
+
+/// Some rows of `x` [.., width].
+pub(crate) fn rows_of(x: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+    rows.iter().flat_map(|&row| &x[row * width..(row + 1) * width]).copied().collect()
+}

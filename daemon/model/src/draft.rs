@@ -13,13 +13,12 @@ use std::collections::BTreeMap;
 
 use weights::Weights;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, rows_of};
 use crate::deepseek::{Layer, Stages};
 use crate::forward::{Chunk, SeqId};
 use crate::kv::KvCache;
 use crate::layers::{Ends, Projection, vector};
 use crate::mla::LatentForm;
-use crate::model::rows_of;
 use crate::pass::Pass;
 use crate::{Error, TokenId};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Precision, RopeTable};
 use weights::{Architecture, Weights};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, rows_of};
 use crate::deepseek::{self, DeepSeek};
 use crate::dense::Dense;
 use crate::draft::Draft;
@@ -220,11 +220,6 @@ impl Model {
         cpu.linear(&x, rows.len(), &mut [draft.head(ends).job(weights, &mut logits)]);
         logits
     }
-}
-
-/// Some rows of `x` [.., width].
-pub(crate) fn rows_of(x: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
-    rows.iter().flat_map(|&row| &x[row * width..(row + 1) * width]).copied().collect()
 }
 
 impl Forward for Model {
