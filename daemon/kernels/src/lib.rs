@@ -4,7 +4,7 @@
 //! `tensor::reference`, which the tests compare them with. Below it:
 //!
 //! ```text
-//! Cpu (cpu.rs)            checks shapes, splits the work
+//! Cpu (cpu.rs)            checks shapes, splits the work; linear and attention have a stage.rs of their own
 //!  ├ linear.rs            y = W x: quantised weights on integer dots, everything else on f32
 //!  ├ attention.rs, kv.rs  causal attention over the paged KV cache
 //!  ├ heads.rs             weights that each head has its own of
