@@ -161,8 +161,10 @@ impl Turn<'_> {
         }
         self.drafter.lookup.extend(self.tokens);
         let n = self.wanted(Source::Lookup);
-        let found = self.drafter.lookup.find(self.tokens);
-        if let Some(found) = found {
+        if n == 0 {
+            return;
+        }
+        if let Some(found) = self.drafter.lookup.find(self.tokens) {
             self.guess(Source::Lookup, found.take(n));
         }
     }

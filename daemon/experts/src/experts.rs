@@ -52,7 +52,7 @@ impl Experts {
         Ok(Self { weights: Arc::clone(weights), layers })
     }
 
-    /// Asks for some experts of one layer; each is given out once.
+    /// Asks for some experts of one layer, in ascending order; each is given out once.
     ///
     /// # Panics
     /// The model has no such expert: a programmer's error.
@@ -74,7 +74,7 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Experts that are in memory and were not given out yet, at least one; `None` after the last.
+    /// Experts that are in memory and were not given out yet, at least one, in ascending order; `None` after the last.
     pub fn ready(&mut self) -> Option<Vec<Expert<'_>>> {
         let ready = std::mem::take(&mut self.ready);
         (!ready.is_empty()).then_some(ready)

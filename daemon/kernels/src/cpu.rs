@@ -176,14 +176,4 @@ impl Cpu {
         let grain = (SERIAL_VALUES / 4).next_multiple_of(width);
         self.pool.for_each_slice(out, grain, work);
     }
-
-    /// The same for rows that are worth a parallel region each.
-    pub(crate) fn over_slices<'a, T: Send>(
-        &mut self,
-        out: &'a mut [T],
-        width: usize,
-        work: impl Fn(Range<usize>, &'a mut [T]) + Sync,
-    ) {
-        self.pool.for_each_slice(out, width, work);
-    }
 }

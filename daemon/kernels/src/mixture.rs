@@ -20,7 +20,7 @@ impl Cpu {
         router: &Router,
     ) {
         assert_eq!(choices.len() * n_experts, logits.len() * router.top_k, "top_k choices a token");
-        self.over_slices(choices, router.top_k, |range, choices| {
+        self.pool.for_each_slice(choices, router.top_k, |range, choices| {
             let first = range.start / router.top_k;
             let rows = logits.chunks_exact(n_experts).skip(first);
             for (choices, logits) in choices.chunks_exact_mut(router.top_k).zip(rows) {

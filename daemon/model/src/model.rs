@@ -68,7 +68,7 @@ pub struct Model {
     trace: Option<Trace>,
     /// The residual stream, [n_tokens, d_model].
     hidden: Vec<f32>,
-    /// Its rows that are wanted, normed.
+    /// The same, normed.
     normed: Vec<f32>,
 }
 
@@ -174,15 +174,15 @@ impl Model {
         }
     }
 
-    /// logits [rows.len(), n_vocab] <- norm and head over some rows of hidden; normed holds the normed rows.
+    /// normed [n_tokens, d_model] <- norm over hidden; logits [rows.len(), n_vocab] <- head over some rows of it.
     fn head(&mut self, rows: &[usize], logits: &mut Vec<f32>) {
         let Self { weights, ends, cpu, hidden, normed, limits, .. } = self;
         let hyper = weights.hyper();
-        let wanted: Vec<f32> = rows_of(hidden, hyper.d_model, rows);
-        normed.resize(wanted.len(), 0.0);
-        cpu.rms_norm(normed, &wanted, &ends.output_norm, hyper.rms_eps);
+        normed.resize(hidden.len(), 0.0);
+        cpu.rms_norm(normed, hidden, &ends.output_norm, hyper.rms_eps);
+        let wanted = rows_of(normed, hyper.d_model, rows);
         logits.resize(rows.len() * limits.n_vocab, 0.0);
-        cpu.linear(normed, rows.len(), &mut [ends.head.job(weights, logits)]);
+        cpu.linear(&wanted, rows.len(), &mut [ends.head.job(weights, logits)]);
     }
 
     /// Lets the draft layer see what it has not, now that the chunks say what follows.
@@ -190,16 +190,6 @@ impl Model {
         let due = self.draft.as_mut().and_then(|draft| draft.due(&self.kv, chunks));
         if let Some((batch, hidden)) = due {
             self.draft_pass(&batch, &hidden);
-        }
-    }
-
-    /// Hands the step's outputs, normed, to the draft layer.
-    fn hold(&mut self, batch: &Batch, chunks: &[Chunk<'_>]) {
-        let Self { weights, ends, draft, cpu, hidden, normed, .. } = self;
-        if let Some(draft) = draft {
-            normed.resize(hidden.len(), 0.0);
-            cpu.rms_norm(normed, hidden, &ends.output_norm, weights.hyper().rms_eps);
-            draft.hold(batch, chunks, normed);
         }
     }
 
@@ -256,7 +246,9 @@ impl Forward for Model {
         let batch = Batch::of_chunks(&self.kv, chunks);
         self.layers(&batch);
         self.head(&batch.wanted_rows(chunks), logits);
-        self.hold(&batch, chunks);
+        if let Some(draft) = &mut self.draft {
+            draft.hold(&batch, chunks, &self.normed);
+        }
         for chunk in chunks {
             self.kv.set_len(chunk.seq, self.kv.len(chunk.seq) + chunk.tokens.len());
         }

@@ -7,6 +7,8 @@
 //! summed in the router's order, so that the sum does not depend on that order.
 //! Source: DeepSeekMoE, arXiv:2401.06066; DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
 
+use std::ops::Range;
+
 use experts::{Expert, Experts};
 use kernels::{Choice, Cpu, Linear, Router, Tokens};
 use weights::{Moe, Weights};
@@ -79,9 +81,10 @@ impl Routes {
         }
     }
 
-    /// Tokens of an expert, in the order of its rows.
-    fn tokens_of(&self, expert: u32) -> &[u32] {
-        &self.tokens[self.first[expert as usize]..self.first[expert as usize + 1]]
+    /// Rows of results that are an expert's.
+    fn rows_of(&self, expert: &Expert<'_>) -> Range<usize> {
+        let idx = expert.key.expert as usize;
+        self.first[idx]..self.first[idx + 1]
     }
 }
 
@@ -143,7 +146,7 @@ impl Mixture {
         }
     }
 
-    /// Rows of results <- down(silu(gate x) * up x) of some experts, each for its tokens.
+    /// Rows of results <- down(silu(gate x) * up x) of some experts, in ascending order, each for its tokens.
     fn compute(
         &self,
         cpu: &mut Cpu,
@@ -154,45 +157,44 @@ impl Mixture {
     ) {
         let MixtureBuffers { routes, rows, gate, up, ffn, .. } = a;
         let width = self.d_expert;
-        let n_rows: usize = ready.iter().map(|expert| routes.tokens_of(expert.key.expert).len()).sum();
+        let n_rows: usize = ready.iter().map(|expert| routes.rows_of(expert).len()).sum();
         for buffer in [&mut *gate, &mut *up, &mut *ffn] {
             buffer.resize(n_rows * width, 0.0);
         }
         let mut jobs = Vec::with_capacity(2 * ready.len());
         let (mut gates, mut ups) = (gate.as_mut_slice(), up.as_mut_slice());
         for expert in ready {
-            let tokens = routes.tokens_of(expert.key.expert);
+            let tokens = &routes.tokens[routes.rows_of(expert)];
             let (gate, up) = (take(&mut gates, tokens.len() * width), take(&mut ups, tokens.len() * width));
             jobs.push(Linear::new(expert.gate, gate).tokens(Tokens::List(tokens)));
             jobs.push(Linear::new(expert.up, up).tokens(Tokens::List(tokens)));
         }
         cpu.linear(x, n_tokens, &mut jobs);
         cpu.swiglu(ffn, gate, up);
-        self.down(cpu, ready, ffn, routes, rows);
+        down(cpu, ready, (ffn, n_rows), routes, rows);
     }
+}
 
-    /// Rows of results <- down of the activations [rows, d_expert], expert after expert.
-    fn down(&self, cpu: &mut Cpu, ready: &[Expert<'_>], ffn: &[f32], routes: &Routes, rows: &mut [f32]) {
-        let d = rows.len() / routes.tokens.len();
-        let mut jobs = Vec::with_capacity(ready.len());
-        let (mut rest, mut row, mut first) = (rows, 0, 0);
-        let mut ascending: Vec<(usize, &Expert<'_>)> = Vec::with_capacity(ready.len());
-        for expert in ready {
-            ascending.push((first, expert));
-            first += routes.tokens_of(expert.key.expert).len();
-        }
-        // Results lie in the order of the experts' numbers, whatever order they came in.
-        ascending.sort_unstable_by_key(|(_, expert)| expert.key);
-        for (first, expert) in ascending {
-            let place = routes.first[expert.key.expert as usize];
-            let n = routes.tokens_of(expert.key.expert).len();
-            take(&mut rest, (place - row) * d);
-            row = place + n;
-            let tokens = Tokens::Every { first, step: 1, n };
-            jobs.push(Linear::new(expert.down, take(&mut rest, n * d)).tokens(tokens));
-        }
-        cpu.linear(ffn, first, &mut jobs);
+/// Rows of results <- down of the activations [n_rows, d_expert], expert after expert.
+fn down(
+    cpu: &mut Cpu,
+    ready: &[Expert<'_>],
+    (ffn, n_rows): (&[f32], usize),
+    routes: &Routes,
+    rows: &mut [f32],
+) {
+    let d = rows.len() / routes.tokens.len();
+    let mut jobs = Vec::with_capacity(ready.len());
+    let (mut rest, mut end, mut first) = (rows, 0, 0);
+    for expert in ready {
+        let rows = routes.rows_of(expert);
+        take(&mut rest, (rows.start - end) * d);
+        end = rows.end;
+        let tokens = Tokens::Every { first, step: 1, n: rows.len() };
+        jobs.push(Linear::new(expert.down, take(&mut rest, rows.len() * d)).tokens(tokens));
+        first += rows.len();
     }
+    cpu.linear(ffn, n_rows, &mut jobs);
 }
 
 /// Splits the first `n` values off.
@@ -212,9 +214,10 @@ mod tests {
         let mut routes = Routes::default();
         routes.sort(&choices, 2, 5);
         assert_eq!(routes.experts, [0, 2, 3]);
-        assert_eq!(routes.tokens_of(0), [0, 1]);
-        assert!(routes.tokens_of(1).is_empty());
-        assert_eq!(routes.tokens_of(3), [0, 2]);
+        let tokens_of = |expert: usize| &routes.tokens[routes.first[expert]..routes.first[expert + 1]];
+        assert_eq!(tokens_of(0), [0, 1]);
+        assert!(tokens_of(1).is_empty());
+        assert_eq!(tokens_of(3), [0, 2]);
         for (i, choice) in choices.iter().enumerate() {
             let row = routes.places[i] as usize;
             assert_eq!(routes.tokens[row] as usize, i / 2);

@@ -131,7 +131,7 @@ fn neither_draft_layer_nor_lookups_change_what_deepseek_says() {
     let prompts: Vec<Vec<TokenId>> =
         (1..=20).map(|i| (0..3 * i).map(|j| (j * j * 7 + i * 31) % 505).collect()).collect();
     for precision in [Precision::F32, Precision::Fast] {
-        let subject = (fixture.path(), precision);
+        let subject = (fixture.path.as_path(), precision);
         for speculation in
             [LOOKUP, Speculation::Draft { tokens_max: 1 }, Speculation::Draft { tokens_max: 3 }]
         {

@@ -42,9 +42,8 @@ impl Kernel for FloatTile<'_> {
 
 impl FloatTile<'_> {
     #[inline(always)]
-    fn dequantised<S: Simd>(mut self, s: S) {
-        let scratch = std::mem::take(self.scratch);
-        let mut scratch = scratch;
+    fn dequantised<S: Simd>(self, s: S) {
+        let mut scratch = std::mem::take(self.scratch);
         let weight = self.job.weight;
         let n_rows = (DEQUANTISED_BYTES / (4 * weight.cols())).max(ROWS);
         for start in self.rows.clone().step_by(n_rows) {
@@ -54,7 +53,6 @@ impl FloatTile<'_> {
             self.products(s, rows, scratch.as_ptr());
         }
         *self.scratch = scratch;
-        self.rows = 0..0;
     }
 
     /// out[.., rows] <- x W^T, with the rows' values at `w`.

@@ -11,7 +11,7 @@ const ROUNDING: f32 = 1e-4;
 fn bind_form(fixture: &fixtures::Model, latent: LatentForm) -> Model {
     let options =
         Options { precision: Precision::F32, kv_tokens: 1024, context: 512, latent, ..Options::default() };
-    bind_with(fixture.path(), options)
+    bind_with(&fixture.path, options)
 }
 
 /// Both layouts of the matrices that expand keys and values: joint, and split with the keys' transposed.
@@ -91,7 +91,7 @@ fn a_batch_of_different_lengths_agrees_with_each_alone() {
 fn a_truncated_sequence_continues_as_if_nothing_had_been_there() {
     let fixture = fixtures::folder("tiny-deepseek-v3");
     let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
-    let mut model = bind(fixture.path(), Precision::F32, 128);
+    let mut model = bind(&fixture.path, Precision::F32, 128);
     let (seq, _) = logits_of(&mut model, &ids[..20], 20, 64);
     let mut logits = Vec::new();
     model.step(&[Chunk { seq, tokens: &[9, 8, 7, 6], logits: LogitsOf::Last }], &mut logits).unwrap();
@@ -103,7 +103,7 @@ fn a_truncated_sequence_continues_as_if_nothing_had_been_there() {
 
 #[test]
 fn another_row_costs_more_where_it_reads_experts_of_its_own() {
-    let mixture = bind(fixtures::folder("tiny-deepseek-v2-lite").path(), Precision::F32, 64);
-    let dense = bind(fixtures::folder("tiny-qwen2").path(), Precision::F32, 64);
+    let mixture = bind(&fixtures::folder("tiny-deepseek-v2-lite").path, Precision::F32, 64);
+    let dense = bind(&fixtures::folder("tiny-qwen2").path, Precision::F32, 64);
     assert!(mixture.row_cost() > dense.row_cost() && mixture.row_cost() < 1.0, "{}", mixture.row_cost());
 }

@@ -13,7 +13,7 @@ fn bind() -> Model {
         draft: true,
         ..Options::default()
     };
-    bind_with(fixtures::folder("tiny-deepseek-v3").path(), options)
+    bind_with(&fixtures::folder("tiny-deepseek-v3").path, options)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn guesses_do_not_depend_on_how_the_tokens_came() {
 #[test]
 fn a_model_without_a_draft_layer_guesses_nothing() {
     let fixture = fixtures::folder("tiny-qwen2");
-    let mut model = bind_with(fixture.path(), Options { draft: true, ..Options::default() });
+    let mut model = bind_with(&fixture.path, Options { draft: true, ..Options::default() });
     let (seq, _) = logits_of(&mut model, &[1, 2, 3], 3, 8);
     assert_eq!(model.draft(&[(seq, 4)], 2).unwrap(), [vec![0; 0]]);
 }

@@ -36,16 +36,16 @@ fn same_together(path: &Path) {
 
 #[test]
 fn dense_models() {
-    same_together(fixtures::gguf("tiny-llama.q4_0.gguf").path());
-    same_together(fixtures::gguf("tiny-qwen2.q8_0.gguf").path());
-    same_together(fixtures::folder("tiny-llama").path());
+    same_together(&fixtures::gguf("tiny-llama.q4_0.gguf").path);
+    same_together(&fixtures::gguf("tiny-qwen2.q8_0.gguf").path);
+    same_together(&fixtures::folder("tiny-llama").path);
 }
 
 #[test]
 fn mixtures_of_experts() {
-    same_together(fixtures::gguf("tiny-deepseek-v3-k256.q4_k_m.gguf").path());
-    same_together(fixtures::folder("tiny-deepseek-v3-fp8").path());
-    same_together(fixtures::folder("tiny-deepseek-v2-lite").path());
+    same_together(&fixtures::gguf("tiny-deepseek-v3-k256.q4_k_m.gguf").path);
+    same_together(&fixtures::folder("tiny-deepseek-v3-fp8").path);
+    same_together(&fixtures::folder("tiny-deepseek-v2-lite").path);
 }
 
 #[test]

@@ -11,7 +11,7 @@ const MARGIN: f32 = 1e-3;
 
 /// The trace of one prompt.
 fn trace(fixture: &fixtures::Model, ids: &[u32]) -> Trace {
-    let mut model = bind(fixture.path(), Precision::F32, 512);
+    let mut model = bind(&fixture.path, Precision::F32, 512);
     model.start_trace();
     let (seq, _) = logits_of(&mut model, ids, 100, ids.len());
     model.close(seq);

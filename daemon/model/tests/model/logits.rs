@@ -8,7 +8,7 @@ use crate::support::{TOLERANCE, argmax, bind, greedy, logits_of};
 /// Last logits, likeliest token at every position, 32 greedy tokens, for all three prompts.
 fn agrees_with_reference(fixture: &fixtures::Model, expected: &str) {
     let expected = Expected::read(expected);
-    let mut model = bind(fixture.path(), Precision::F32, 512);
+    let mut model = bind(&fixture.path, Precision::F32, 512);
     let n_vocab = model.limits().n_vocab;
     for prompt in ["p7", "p33", "p300"] {
         let ids = expected.u32(&format!("{prompt}.input_ids"));
@@ -83,7 +83,7 @@ fn tiny_deepseek_v3_from_gguf_k_quants() {
 #[test]
 fn a_batch_of_different_lengths_agrees_with_each_alone() {
     let fixture = fixtures::folder("tiny-llama");
-    let mut model = bind(fixture.path(), Precision::F32, 512);
+    let mut model = bind(&fixture.path, Precision::F32, 512);
     let n_vocab = model.limits().n_vocab;
     let prompts: Vec<Vec<u32>> = [5usize, 40, 71, 1]
         .iter()
@@ -113,7 +113,7 @@ fn a_batch_of_different_lengths_agrees_with_each_alone() {
 #[test]
 fn a_step_beyond_the_reservation_is_an_error() {
     let fixture = fixtures::folder("tiny-qwen2");
-    let mut model = bind(fixture.path(), Precision::F32, 64);
+    let mut model = bind(&fixture.path, Precision::F32, 64);
     let seq = model.open(1).unwrap();
     let tokens = vec![1; kernels::BLOCK_TOKENS + 1];
     let error = model.step(&[Chunk { seq, tokens: &tokens, logits: LogitsOf::Last }], &mut Vec::new());

@@ -4,9 +4,9 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::TempDir;
+pub(crate) use fixtures::{Model, folder, gguf};
 use tensor::DType;
 use weights::{Weights, safetensors};
 
@@ -22,42 +22,6 @@ pub(crate) const FOLDERS: [&str; 6] = [
 /// Every committed GGUF file.
 pub(crate) const GGUFS: [&str; 3] =
     ["tiny-llama.q4_0.gguf", "tiny-qwen2.q8_0.gguf", "tiny-deepseek-v3-k256.q4_k_m.gguf"];
-
-/// A temporary folder with a model in it.
-pub(crate) struct Model {
-    pub(crate) dir: TempDir,
-    pub(crate) path: PathBuf,
-}
-
-impl Model {
-    fn new(name: &str) -> Self {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join(name);
-        Self { dir, path }
-    }
-
-    /// A path beside the model.
-    pub(crate) fn beside(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
-impl From<fixtures::Model> for Model {
-    fn from(model: fixtures::Model) -> Self {
-        let (dir, path) = model.into_parts();
-        Self { dir, path }
-    }
-}
-
-/// A fixture folder, decompressed.
-pub(crate) fn folder(name: &str) -> Model {
-    fixtures::folder(name).into()
-}
-
-/// A fixture GGUF file, decompressed.
-pub(crate) fn gguf(name: &str) -> Model {
-    fixtures::gguf(name).into()
-}
 
 /// Every committed model.
 pub(crate) fn all() -> impl Iterator<Item = Model> {

@@ -53,19 +53,17 @@ fn compare(result: &Tensor, reference: &View<'_>, tolerance: f32) -> Result<Opti
     let (got, wanted) = (&result.shape, &want.info.shape);
     ensure!(got == wanted, "{name}: shape {got:?}, the reference has {wanted:?}");
     let clear = clear_choices(name, reference, tolerance);
+    let n_values: usize = got.iter().product();
+    let counts = |i: usize| clear.as_ref().is_none_or(|clear| clear[i * clear.len() / n_values]);
     let finding = match &result.values {
         Values::F32(got) => {
             let want = want.f32().with_context(|| format!("{name}: the reference is not F32"))?;
-            let row = clear.as_ref().map_or(1, |clear| got.len() / clear.len());
-            let counts = |i: usize| clear.as_ref().is_none_or(|clear| clear[i / row]);
             let pairs = got.iter().zip(&want).enumerate().filter(|(i, _)| counts(*i));
             let worst = pairs.map(|(_, (got, want))| (got - want).abs()).fold(0.0, worse);
             Finding { agrees: worst <= tolerance, found: format!("largest difference {worst:.2e}") }
         }
         Values::I32(got) => {
             let want = want.i32().with_context(|| format!("{name}: the reference is not I32"))?;
-            let row = clear.as_ref().map_or(1, |clear| got.len() / clear.len());
-            let counts = |i: usize| clear.as_ref().is_none_or(|clear| clear[i / row]);
             let pairs = got.iter().zip(&want).enumerate().filter(|(i, _)| counts(*i));
             let (n, n_other) =
                 pairs.fold((0, 0), |(n, other), (_, (got, want))| (n + 1, other + usize::from(got != want)));
