@@ -121,7 +121,7 @@ pub(crate) enum Guesses {
     Lookup,
     /// The model's own draft layer, if it has one.
     Draft,
-    /// Lookup where it finds something, else the draft layer.
+    /// Lookup where it finds something, else the draft layer, if the whole model fits in memory.
     Auto,
 }
 
