@@ -5,9 +5,11 @@
 //! then [`reference`].
 
 mod dtype;
+mod interleaved;
 mod matrix;
 pub mod quant;
 pub mod reference;
 
 pub use dtype::DType;
+pub use interleaved::{LANES, Layout, deinterleave_row, interleave};
 pub use matrix::{BlockScale, Matrix, SCALE_BLOCK, ShapeError};

@@ -1,5 +1,6 @@
 //! A weight matrix over bytes that somebody else owns.
 
+use crate::interleaved::{LANES, Layout, deinterleave_row};
 use crate::{DType, quant};
 
 /// The bytes of a tensor don't fit its shape.
@@ -18,6 +19,8 @@ pub struct ShapeError {
     pub want: Option<usize>,
 }
 
+/// Bytes of the largest block that is interleaved (Q6_K).
+const BLOCK_BYTES_MAX: usize = 210;
 /// Rows and columns that share one FP8 scale; the last block of a row or column may be partial.
 pub const SCALE_BLOCK: usize = 128;
 
@@ -44,10 +47,10 @@ impl BlockScale<'_> {
     }
 }
 
-/// A weight matrix [rows, cols], row-major, each row a whole number of blocks.
+/// A weight matrix [rows, cols], each row a whole number of blocks.
 ///
 /// ```text
-/// data: | row 0: cols / block_values blocks | row 1 | ... | row rows-1 |
+/// data: | row 0: cols / block_values blocks | row 1 | ... | row rows-1 |      or interleaved: see [`Layout`]
 /// ```
 ///
 /// `y = W x` takes `x` of length `cols` to `y` of length `rows`. The bytes are borrowed, as a rule from a
@@ -57,6 +60,7 @@ pub struct Matrix<'a> {
     dtype: DType,
     rows: usize,
     cols: usize,
+    layout: Layout,
     data: &'a [u8],
     scale: Option<BlockScale<'a>>,
     /// Row 0's place in the matrix that `scale` is of.
@@ -70,7 +74,12 @@ impl<'a> Matrix<'a> {
         if want != Some(data.len()) {
             return Err(ShapeError { dtype, rows, cols, got: data.len(), want });
         }
-        Ok(Self { dtype, rows, cols, data, scale: None, scale_row: 0 })
+        Ok(Self { dtype, rows, cols, layout: Layout::Rows, data, scale: None, scale_row: 0 })
+    }
+
+    /// The same bytes, lying otherwise; `None` where the type or the number of rows can't lie so.
+    pub fn with_layout(self, layout: Layout) -> Option<Self> {
+        layout.fits(self.dtype, self.rows).then_some(Self { layout, ..self })
     }
 
     /// The matrix with block scales on its values; `None` where their shape is not the matrix's.
@@ -91,13 +100,34 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// `row` is out of range or `out` has another length: a programmer's error.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        quant::dequantize(self.dtype, self.row(row), out);
+        match self.layout {
+            Layout::Rows => quant::dequantize(self.dtype, self.row(row), out),
+            Layout::Rows16 => self.decode_lane(row, out),
+        }
         if self.scale.is_some() {
             for (i, block) in out.chunks_mut(SCALE_BLOCK).enumerate() {
                 let scale = self.scale_at(row, i * SCALE_BLOCK);
                 block.iter_mut().for_each(|value| *value *= scale);
             }
         }
+    }
+
+    /// Row `row` of interleaved ones, block by block.
+    fn decode_lane(&self, row: usize, out: &mut [f32]) {
+        let first = row / LANES * LANES;
+        let lanes = self.row_range(first, first + LANES).data;
+        let (values, bytes) = (self.dtype.block_values(), self.dtype.block_bytes());
+        assert_eq!(out.len(), self.cols, "a row of values");
+        let mut block = [0; BLOCK_BYTES_MAX];
+        for (out, lanes) in out.chunks_exact_mut(values).zip(lanes.chunks_exact(LANES * bytes)) {
+            deinterleave_row(self.dtype, lanes, row - first, &mut block[..bytes]);
+            quant::dequantize(self.dtype, &block[..bytes], out);
+        }
+    }
+
+    /// Order of the bytes.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Data type of every value.
@@ -120,16 +150,17 @@ impl<'a> Matrix<'a> {
         self.data
     }
 
-    /// Bytes in one row.
+    /// Bytes that one row takes.
     pub fn row_bytes(&self) -> usize {
         self.dtype.bytes_for(self.cols).expect("checked by new")
     }
 
-    /// The bytes of row `row`.
+    /// The bytes of row `row` of a matrix that lies row after row.
     ///
     /// # Panics
-    /// `row` is out of range: a programmer's error.
+    /// `row` is out of range, or rows are interleaved: a programmer's error.
     pub fn row(&self, row: usize) -> &'a [u8] {
+        assert_eq!(self.layout, Layout::Rows, "one row's bytes are together");
         let n = self.row_bytes();
         &self.data[row * n..(row + 1) * n]
     }
@@ -137,10 +168,52 @@ impl<'a> Matrix<'a> {
     /// Rows `start..end` as a matrix of their own.
     ///
     /// # Panics
-    /// The range is out of bounds: a programmer's error.
+    /// The range is out of bounds, or cuts through interleaved rows: a programmer's error.
     pub fn row_range(&self, start: usize, end: usize) -> Matrix<'a> {
+        assert!(self.layout == Layout::Rows || (start % LANES, end % LANES) == (0, 0), "whole sixteens");
         let n = self.row_bytes();
         let data = &self.data[start * n..end * n];
         Matrix { rows: end - start, data, scale_row: self.scale_row + start, ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interleave;
+
+    #[test]
+    fn interleaved_rows_decode_as_they_did() {
+        for dtype in DType::all().filter(|&dtype| Layout::Rows16.fits(dtype, LANES)) {
+            assert!(dtype.block_bytes() <= BLOCK_BYTES_MAX, "{dtype}");
+            let (rows, cols) = (2 * LANES, 2 * dtype.block_values());
+            let row_bytes = dtype.bytes_for(cols).unwrap();
+            // Small bytes: scales are numbers.
+            let bytes: Vec<u8> = (0..rows * row_bytes).map(|i| (i * 7 % 31) as u8).collect();
+            let mut lanes = vec![0; bytes.len()];
+            for (rows, lanes) in
+                bytes.chunks_exact(LANES * row_bytes).zip(lanes.chunks_exact_mut(LANES * row_bytes))
+            {
+                interleave(dtype, rows, lanes);
+            }
+            let plain = Matrix::new(dtype, rows, cols, &bytes).unwrap();
+            let lanes = Matrix::new(dtype, rows, cols, &lanes).unwrap().with_layout(Layout::Rows16).unwrap();
+            let decode = |matrix: &Matrix<'_>, row| {
+                let mut out = vec![f32::NAN; cols];
+                matrix.decode_row(row, &mut out);
+                out
+            };
+            for row in 0..rows {
+                assert_eq!(decode(&lanes, row), decode(&plain, row), "{dtype} row {row}");
+            }
+            assert_eq!(decode(&lanes.row_range(16, 32), 3), decode(&plain, 19), "{dtype}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "whole sixteens")]
+    fn interleaved_rows_are_not_cut_apart() {
+        let lanes = Matrix::new(DType::Q8_0, 32, 32, &[0; 32 * 34]).unwrap();
+        lanes.with_layout(Layout::Rows16).unwrap().row_range(8, 24);
     }
 }
