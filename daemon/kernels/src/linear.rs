@@ -11,13 +11,14 @@ mod stage;
 
 use std::ops::Range;
 
-use tensor::Matrix;
+use tensor::{LANES, Matrix};
 
-pub(crate) use activations::{Activations, quantise};
+pub(crate) use activations::{Activations, Line, quantise};
 pub(crate) use columns::Columns;
 pub(crate) use float::FloatTile;
-pub(crate) use int8::{Int8Tile, Panel, supports as int8_supports};
+pub(crate) use int8::{LanesTile, RowsTile, rows_as_they_lie, supports as int8_supports};
 
+use crate::Precision;
 use crate::level::Isa;
 
 /// Rows that a step may have for each to be computed, bit for bit, as it would be alone; beyond it kernels may add in another
@@ -26,6 +27,8 @@ pub const EXACT_ROWS: usize = 4;
 
 /// Bytes of weights a tile aims at: half a microsecond of one core's memory bandwidth, and what a worker may be late by.
 const TILE_BYTES: usize = 8 << 10;
+/// Bytes of weights that all of many tokens use before the next: a part of a core's second-level cache.
+const CACHED_BYTES: usize = 128 << 10;
 /// Bytes ahead of their use that weights are asked for: past the next page, where the hardware's prefetchers stop.
 /// 0, 1, 2, 4 and 8 KiB gave 79, 96, 105, 108 and 100 tok/s on one core (`examples/kernels.rs`, decode at 16).
 const PREFETCH_BYTES: usize = 4096;
@@ -132,8 +135,8 @@ pub(crate) struct Scratch {
     pub(crate) rows: Vec<f32>,
     /// Sums of columns.
     pub(crate) sums: Vec<f32>,
-    /// Unpacked rows.
-    pub(crate) panels: Vec<Panel>,
+    /// Interleaved rows.
+    pub(crate) lanes: Vec<Line>,
 }
 
 /// A job's matrix, its tokens and the place of its results, shared by all workers: each writes the rows it was given.
@@ -284,15 +287,39 @@ impl<'a> Tiles<'a> {
     }
 }
 
-/// Rows of a tile: enough weights to be worth claiming, and several tiles a thread.
-pub(crate) fn tile_rows(isa: Isa, job: &Job<'_>, n_threads: usize, integers: bool) -> usize {
-    let weight = &job.weight;
-    let share = weight.rows().div_ceil(4 * n_threads);
-    match int8::panel_rows(isa, weight.cols(), job.n_tokens).filter(|_| integers) {
-        Some(cached) => cached.min(share.next_multiple_of(int8::PANEL_ROWS)),
-        None => {
-            let by_bytes = TILE_BYTES / weight.row_bytes().max(1);
-            by_bytes.min(share).max(1).next_multiple_of(4)
+/// How a job is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In f32.
+    Float,
+    /// In integers, rows as they lie.
+    Rows,
+    /// In integers, 16 interleaved rows at a time.
+    Lanes,
+}
+
+impl Way {
+    pub(crate) fn of(isa: Isa, precision: Precision, job: &Job<'_>) -> Self {
+        if precision != Precision::Fast || !int8_supports(job.weight.dtype()) {
+            Self::Float
+        } else if rows_as_they_lie(isa, job) {
+            Self::Rows
+        } else {
+            Self::Lanes
         }
+    }
+
+    /// Rows of a tile: enough weights to be worth claiming, and several tiles a thread.
+    pub(crate) fn tile_rows(self, job: &Job<'_>, n_threads: usize) -> usize {
+        let weight = &job.weight;
+        let share = weight.rows().div_ceil(4 * n_threads);
+        let many = self == Self::Lanes && job.n_tokens > EXACT_ROWS;
+        let by_bytes = if many { CACHED_BYTES } else { TILE_BYTES } / weight.row_bytes().max(1);
+        let multiple = if self == Self::Lanes { LANES } else { 4 };
+        if many {
+            // Rounded down, to stay in the cache.
+            return (by_bytes.min(share) / multiple * multiple).max(multiple);
+        }
+        by_bytes.min(share).max(1).next_multiple_of(multiple)
     }
 }

@@ -8,21 +8,29 @@
 #![expect(unsafe_code, reason = "methods that follow a pointer are unsafe to call")]
 mod avx2;
 mod avx512;
+mod integers;
 mod scalar;
 
 use half::{bf16, f16};
 
 pub(crate) use avx2::Avx2;
-pub(crate) use avx512::{Avx512Vnni, transpose_512};
+pub(crate) use avx512::Avx512Vnni;
+pub(crate) use integers::Integers;
 pub(crate) use scalar::Scalar;
 
 /// Arithmetic on `LANES` floats at once.
-pub(crate) trait Simd: Copy + Send + Sync {
+pub(crate) trait Simd: Integers + Send + Sync {
     /// Floats in a vector: a power of two, at most 16.
     const LANES: usize;
     /// A vector.
     type F: Copy;
+    /// As many vectors as 16 floats take.
+    type Sixteen: Copy + std::ops::IndexMut<usize, Output = Self::F>;
+    /// How many that are.
+    const PARTS: usize = 16 / Self::LANES;
 
+    /// 16 times `x`.
+    fn sixteen(self, x: f32) -> Self::Sixteen;
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
     /// `a + b`.
@@ -43,6 +51,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn round(self, a: Self::F) -> Self::F;
     /// `2^n` for integral `n` up to 127; 0 below -126.
     fn pow2(self, n: Self::F) -> Self::F;
+    /// Signed integers as floats.
+    fn to_f32(self, a: Self::I) -> Self::F;
     /// Sum of all lanes.
     fn sum(self, a: Self::F) -> f32;
     /// Sums of all lanes of four vectors.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use half::{bf16, f16};
-use tensor::{DType, Matrix, SCALE_BLOCK, quant};
+use tensor::{DType, Matrix, SCALE_BLOCK};
 
 use super::{Job, PREFETCH_BYTES, Rows};
 use crate::level::Kernel;
@@ -29,7 +29,7 @@ impl Kernel for FloatTile<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let weight = &self.job.weight;
-        let bytes = weight.row_range(self.rows.start, self.rows.end).data();
+        let bytes = &weight.data()[self.rows.start * weight.row_bytes()..];
         match weight.dtype() {
             DType::F32 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<f32>()),
             DType::F16 => self.products(s, self.rows.clone(), bytes.as_ptr().cast::<f16>()),
@@ -49,7 +49,9 @@ impl FloatTile<'_> {
         for start in self.rows.clone().step_by(n_rows) {
             let rows = start..self.rows.end.min(start + n_rows);
             scratch.resize(rows.len() * weight.cols(), 0.0);
-            quant::dequantize(weight.dtype(), weight.row_range(rows.start, rows.end).data(), &mut scratch);
+            for (row, out) in rows.clone().zip(scratch.chunks_exact_mut(weight.cols())) {
+                weight.decode_row(row, out);
+            }
             self.products(s, rows, scratch.as_ptr());
         }
         *self.scratch = scratch;

@@ -1,10 +1,8 @@
 //! The executor's linear stages.
 
-use super::{
-    Columns, FloatTile, Int8Tile, Job, Linear, Rows, Scratch, Tiles, int8_supports, quantise, tile_rows,
-};
+use super::{Columns, FloatTile, Job, LanesTile, Linear, Rows, RowsTile, Scratch, Tiles, Way, quantise};
 use crate::cpu::SERIAL_VALUES;
-use crate::{Cpu, HeadWeights, Precision};
+use crate::{Cpu, HeadWeights};
 
 impl Cpu {
     /// out = x W^T + b for every job, in one parallel region.
@@ -65,25 +63,24 @@ impl Cpu {
 
     fn products(&mut self, x: Rows<'_>, jobs: Vec<Job<'_>>) {
         let (isa, precision, n_threads) = (self.isa, self.precision, self.pool.n_threads());
-        let on_integers =
-            |job: &Job<'_>| precision == Precision::Fast && int8_supports(isa, job.weight.dtype());
-        if jobs.iter().any(on_integers) {
+        let way = |job: &Job<'_>| Way::of(isa, precision, job);
+        if jobs.iter().any(|job| way(job) != Way::Float) {
             let (records, record) = self.activations.records(x.n_rows(), x.cols());
             let grain = record * (SERIAL_VALUES / x.cols()).max(1);
             self.pool.for_each_slice(records, grain, |range, records| {
                 quantise(isa, records, record, &x, range.start / record);
             });
         }
-        let tiles = Tiles::new(jobs, |job| tile_rows(isa, job, n_threads, on_integers(job)));
+        let tiles = Tiles::new(jobs, |job| way(job).tile_rows(job, n_threads));
         let activations = &self.activations;
         self.pool.for_each_chunk_with(&mut self.scratch, tiles.len(), 1, |scratch, range| {
             for idx in range {
                 let (job, rows) = tiles.get(idx);
-                let Scratch { rows: dequantised, panels, .. } = &mut scratch.linear;
-                if on_integers(job) {
-                    Int8Tile { job, rows, x: activations, panels }.run(isa);
-                } else {
-                    isa.run(FloatTile { job, rows, x, scratch: dequantised });
+                let Scratch { rows: dequantised, lanes, .. } = &mut scratch.linear;
+                match way(job) {
+                    Way::Float => isa.run(FloatTile { job, rows, x, scratch: dequantised }),
+                    Way::Rows => RowsTile { job, rows, x: activations }.run(isa),
+                    Way::Lanes => LanesTile { job, rows, x: activations, scratch: lanes }.run(isa),
                 }
             }
         });

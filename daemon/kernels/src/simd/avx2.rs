@@ -38,7 +38,12 @@ impl Avx2 {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     type F = __m256;
+    type Sixteen = [__m256; 2];
 
+    #[inline(always)]
+    fn sixteen(self, x: f32) -> [__m256; 2] {
+        [self.splat(x); 2]
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         unsafe { _mm256_set1_ps(x) }
@@ -81,6 +86,10 @@ impl Simd for Avx2 {
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_max_epi32(biased, _mm256_setzero_si256())))
         }
+    }
+    #[inline(always)]
+    fn to_f32(self, a: __m256i) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(a) }
     }
     #[inline(always)]
     fn sum(self, a: __m256) -> f32 {

@@ -40,7 +40,12 @@ impl Avx512Vnni {
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     type F = __m512;
+    type Sixteen = [__m512; 1];
 
+    #[inline(always)]
+    fn sixteen(self, x: f32) -> [__m512; 1] {
+        [self.splat(x); 1]
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         unsafe { _mm512_set1_ps(x) }
@@ -83,6 +88,10 @@ impl Simd for Avx512Vnni {
             let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_max_epi32(biased, _mm512_setzero_si512())))
         }
+    }
+    #[inline(always)]
+    fn to_f32(self, a: __m512i) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(a) }
     }
     #[inline(always)]
     fn sum(self, a: __m512) -> f32 {

@@ -12,7 +12,12 @@ pub(crate) struct Scalar;
 impl Simd for Scalar {
     const LANES: usize = 1;
     type F = f32;
+    type Sixteen = [f32; 16];
 
+    #[inline(always)]
+    fn sixteen(self, x: f32) -> [f32; 16] {
+        [self.splat(x); 16]
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> f32 {
         x
@@ -52,6 +57,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn pow2(self, n: f32) -> f32 {
         f32::from_bits(((n as i32 + 127).max(0) as u32) << 23)
+    }
+    #[inline(always)]
+    fn to_f32(self, a: u32) -> f32 {
+        a as i32 as f32
     }
     #[inline(always)]
     fn sum(self, a: f32) -> f32 {

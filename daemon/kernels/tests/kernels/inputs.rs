@@ -32,6 +32,7 @@ impl Rng {
                 DType::F32 => block.copy_from_slice(&self.float().to_le_bytes()),
                 DType::F16 => block.copy_from_slice(&half::f16::from_f32(self.float()).to_le_bytes()),
                 DType::BF16 => block.copy_from_slice(&half::bf16::from_f32(self.float()).to_le_bytes()),
+                DType::MXFP4 => block[0] = 120 + block[0] % 8,
                 _ => {
                     for at in half_floats(dtype) {
                         let scale = half::f16::from_f32(self.float() / 16.0);
@@ -52,7 +53,7 @@ fn half_floats(dtype: DType) -> &'static [usize] {
         DType::Q2K => &[80, 82],
         DType::Q3K => &[108],
         DType::Q6K => &[208],
-        DType::IQ4NL | DType::IQ4XS => &[0],
+        DType::IQ4NL | DType::IQ4XS | DType::IQ2XXS => &[0],
         other => panic!("where are the scales of {other}?"),
     }
 }

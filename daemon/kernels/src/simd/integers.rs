@@ -1,0 +1,57 @@
+//! Vectors of 32-bit lanes that hold four bytes each: codes of quantised weights, activations, and their products.
+#![expect(unsafe_code, reason = "a method that follows a pointer is unsafe to call")]
+
+mod avx2;
+mod avx512;
+mod scalar;
+
+/// Arithmetic on `LANES` times four bytes at once, `LANES` being that of [`Simd`](super::Simd).
+///
+/// *Products* of codes (unsigned bytes, or signed where [`SIGNED_CODES`](Integers::SIGNED_CODES)) with activations (signed
+/// bytes, -127..=127) are sums over a lane's four bytes, kept in whatever form the level sums fastest;
+/// [`folded`](Integers::folded) makes an integer a lane of them.
+pub(crate) trait Integers: Copy {
+    /// A vector.
+    type I: Copy;
+    /// Products are sums of pairs in 16 bits, which overflow when too many are summed.
+    const SUMS_OF_16_BITS: bool;
+    /// Products take signed codes.
+    const SIGNED_CODES: bool;
+
+    /// Every lane `x`.
+    fn splat_i(self, x: u32) -> Self::I;
+    /// `a & b`.
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a | b`.
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a ^ b`.
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Every lane shifted right by `n` bits below 32, zeros behind.
+    fn shr(self, a: Self::I, n: usize) -> Self::I;
+    /// Every lane shifted left by `n` bits below 32.
+    fn shl(self, a: Self::I, n: usize) -> Self::I;
+    /// Bytes of `table` by the bytes of `idx`, which are below 16.
+    fn look_up(self, table: &[i8; 16], idx: Self::I) -> Self::I;
+    /// Byte `b` of a lane: `1 << to` where bit `n + b` of the lane is set, otherwise 0. `n` is a multiple of 4.
+    fn spread_bits(self, bits: Self::I, n: usize, to: usize) -> Self::I;
+    /// Products of codes and activations.
+    fn products(self, codes: Self::I, x: Self::I) -> Self::I;
+    /// Products of signed codes and activations, where the level has them.
+    fn signed_products(self, codes: Self::I, x: Self::I) -> Self::I;
+    /// `sums` and the products of codes and activations.
+    fn add_products(self, sums: Self::I, codes: Self::I, x: Self::I) -> Self::I;
+    /// An integer a lane.
+    fn folded(self, products: Self::I) -> Self::I;
+    /// `a + b` of integers.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Reads `LANES` times four bytes.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn load_i(self, p: *const u8) -> Self::I;
+    /// Reads `LANES` 16-bit numbers, one a lane.
+    ///
+    /// # Safety
+    /// `p` points to that many, at any alignment.
+    unsafe fn load_u16(self, p: *const u8) -> Self::I;
+}

@@ -1,0 +1,97 @@
+//! Eight lanes of four bytes: AVX2.
+#![expect(unsafe_code, reason = "AVX2 intrinsics behind a token")]
+
+use std::arch::x86_64::*;
+
+use super::Integers;
+use crate::simd::Avx2;
+
+// SAFETY (every block below): `self` proves that the instructions exist; pointers are the caller's promise.
+#[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
+impl Integers for Avx2 {
+    type I = __m256i;
+    const SUMS_OF_16_BITS: bool = true;
+    const SIGNED_CODES: bool = true;
+
+    #[inline(always)]
+    fn splat_i(self, x: u32) -> __m256i {
+        unsafe { _mm256_set1_epi32(x as i32) }
+    }
+    #[inline(always)]
+    fn and(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(a, b) }
+    }
+    #[inline(always)]
+    fn or(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_or_si256(a, b) }
+    }
+    #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_xor_si256(a, b) }
+    }
+    #[inline(always)]
+    fn shr(self, a: __m256i, n: usize) -> __m256i {
+        unsafe { _mm256_srl_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn shl(self, a: __m256i, n: usize) -> __m256i {
+        unsafe { _mm256_sll_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[i8; 16], idx: __m256i) -> __m256i {
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm256_shuffle_epi8(table, idx)
+        }
+    }
+    #[inline(always)]
+    fn spread_bits(self, bits: __m256i, n: usize, to: usize) -> __m256i {
+        unsafe {
+            // The byte of each lane that has the bits, four times; then bit b of it tested in byte b.
+            let byte = _mm256_add_epi8(
+                _mm256_set1_epi8((n / 8) as i8),
+                _mm256_setr_epi32(
+                    0,
+                    0x0404_0404,
+                    0x0808_0808,
+                    0x0c0c_0c0c,
+                    0,
+                    0x0404_0404,
+                    0x0808_0808,
+                    0x0c0c_0c0c,
+                ),
+            );
+            let bit = _mm256_set1_epi32(if n % 8 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, byte), bit), bit);
+            _mm256_and_si256(set, _mm256_set1_epi8(1 << to))
+        }
+    }
+    #[inline(always)]
+    fn products(self, codes: __m256i, x: __m256i) -> __m256i {
+        unsafe { _mm256_maddubs_epi16(codes, x) }
+    }
+    #[inline(always)]
+    fn signed_products(self, codes: __m256i, x: __m256i) -> __m256i {
+        unsafe { _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes)) }
+    }
+    #[inline(always)]
+    fn add_products(self, sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x)) }
+    }
+    #[inline(always)]
+    fn folded(self, products: __m256i) -> __m256i {
+        unsafe { _mm256_madd_epi16(products, _mm256_set1_epi16(1)) }
+    }
+    #[inline(always)]
+    fn add_i(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn load_i(self, p: *const u8) -> __m256i {
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_u16(self, p: *const u8) -> __m256i {
+        unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())) }
+    }
+}

@@ -1,0 +1,86 @@
+//! Sixteen lanes of four bytes: AVX-512 with VNNI.
+#![expect(unsafe_code, reason = "AVX-512 intrinsics behind a token")]
+
+use std::arch::x86_64::*;
+
+use super::Integers;
+use crate::simd::Avx512Vnni;
+
+// SAFETY (every block below): `self` proves that the instructions exist; pointers are the caller's promise.
+#[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
+impl Integers for Avx512Vnni {
+    type I = __m512i;
+    const SUMS_OF_16_BITS: bool = false;
+    const SIGNED_CODES: bool = false;
+
+    #[inline(always)]
+    fn splat_i(self, x: u32) -> __m512i {
+        unsafe { _mm512_set1_epi32(x as i32) }
+    }
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_and_si512(a, b) }
+    }
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+    #[inline(always)]
+    fn shr(self, a: __m512i, n: usize) -> __m512i {
+        unsafe { _mm512_srl_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn shl(self, a: __m512i, n: usize) -> __m512i {
+        unsafe { _mm512_sll_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[i8; 16], idx: __m512i) -> __m512i {
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, idx)
+        }
+    }
+    #[inline(always)]
+    fn spread_bits(self, bits: __m512i, n: usize, to: usize) -> __m512i {
+        unsafe {
+            // The byte of each lane that has the bits, four times; then bit b of it tested in byte b.
+            let lanes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c));
+            let byte = _mm512_add_epi8(_mm512_set1_epi8((n / 8) as i8), lanes);
+            let bit = _mm512_set1_epi32(if n % 8 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+            let set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, byte), bit);
+            _mm512_maskz_mov_epi8(set, _mm512_set1_epi8(1 << to))
+        }
+    }
+    #[inline(always)]
+    fn products(self, codes: __m512i, x: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x) }
+    }
+    #[inline(always)]
+    fn signed_products(self, _: __m512i, _: __m512i) -> __m512i {
+        unreachable!("signed codes are made unsigned: SIGNED_CODES")
+    }
+    #[inline(always)]
+    fn add_products(self, sums: __m512i, codes: __m512i, x: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(sums, codes, x) }
+    }
+    #[inline(always)]
+    fn folded(self, products: __m512i) -> __m512i {
+        products
+    }
+    #[inline(always)]
+    fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn load_i(self, p: *const u8) -> __m512i {
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_u16(self, p: *const u8) -> __m512i {
+        unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())) }
+    }
+}

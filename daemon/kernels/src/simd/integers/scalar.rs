@@ -1,0 +1,76 @@
+//! One lane of four bytes.
+#![expect(unsafe_code, reason = "a method that follows a pointer is unsafe to call")]
+
+use super::Integers;
+use crate::simd::Scalar;
+
+impl Integers for Scalar {
+    type I = u32;
+    const SUMS_OF_16_BITS: bool = false;
+    const SIGNED_CODES: bool = true;
+
+    #[inline(always)]
+    fn splat_i(self, x: u32) -> u32 {
+        x
+    }
+    #[inline(always)]
+    fn and(self, a: u32, b: u32) -> u32 {
+        a & b
+    }
+    #[inline(always)]
+    fn or(self, a: u32, b: u32) -> u32 {
+        a | b
+    }
+    #[inline(always)]
+    fn xor(self, a: u32, b: u32) -> u32 {
+        a ^ b
+    }
+    #[inline(always)]
+    fn shr(self, a: u32, n: usize) -> u32 {
+        a >> n
+    }
+    #[inline(always)]
+    fn shl(self, a: u32, n: usize) -> u32 {
+        a << n
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[i8; 16], idx: u32) -> u32 {
+        u32::from_le_bytes(idx.to_le_bytes().map(|i| table[usize::from(i)] as u8))
+    }
+    #[inline(always)]
+    fn spread_bits(self, bits: u32, n: usize, to: usize) -> u32 {
+        u32::from_le_bytes([0, 1, 2, 3].map(|b| ((bits >> (n + b) & 1) << to) as u8))
+    }
+    #[inline(always)]
+    fn products(self, codes: u32, x: u32) -> u32 {
+        let pairs = codes.to_le_bytes().into_iter().zip(x.to_le_bytes());
+        pairs.map(|(code, x)| i32::from(code) * i32::from(x as i8)).sum::<i32>() as u32
+    }
+    #[inline(always)]
+    fn signed_products(self, codes: u32, x: u32) -> u32 {
+        let pairs = codes.to_le_bytes().into_iter().zip(x.to_le_bytes());
+        pairs.map(|(code, x)| i32::from(code as i8) * i32::from(x as i8)).sum::<i32>() as u32
+    }
+    #[inline(always)]
+    fn add_products(self, sums: u32, codes: u32, x: u32) -> u32 {
+        self.add_i(sums, self.products(codes, x))
+    }
+    #[inline(always)]
+    fn folded(self, products: u32) -> u32 {
+        products
+    }
+    #[inline(always)]
+    fn add_i(self, a: u32, b: u32) -> u32 {
+        a.wrapping_add(b)
+    }
+    #[inline(always)]
+    unsafe fn load_i(self, p: *const u8) -> u32 {
+        // SAFETY: the caller's promise.
+        u32::from_le_bytes(unsafe { p.cast::<[u8; 4]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn load_u16(self, p: *const u8) -> u32 {
+        // SAFETY: the caller's promise.
+        u32::from(u16::from_le_bytes(unsafe { p.cast::<[u8; 2]>().read() }))
+    }
+}
