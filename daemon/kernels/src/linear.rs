@@ -13,10 +13,11 @@ use std::ops::Range;
 
 use tensor::{LANES, Matrix};
 
-pub(crate) use activations::{Activations, Line, quantise};
+pub(crate) use activations::{Activations, quantise};
 pub(crate) use columns::Columns;
 pub(crate) use float::FloatTile;
-pub(crate) use int8::{LanesTile, RowsTile, rows_as_they_lie, supports as int8_supports};
+pub(crate) use int8::{LanesScratch, LanesTile, RowsTile, rows_as_they_lie, supports as int8_supports};
+use int8::{MANY_TOKENS, TILE_ROWS};
 
 use crate::Precision;
 use crate::level::Isa;
@@ -27,8 +28,6 @@ pub const EXACT_ROWS: usize = 4;
 
 /// Bytes of weights a tile aims at: half a microsecond of one core's memory bandwidth, and what a worker may be late by.
 const TILE_BYTES: usize = 8 << 10;
-/// Bytes of weights that all of many tokens use before the next: a part of a core's second-level cache.
-const CACHED_BYTES: usize = 128 << 10;
 /// Bytes ahead of their use that weights are asked for: past the next page, where the hardware's prefetchers stop.
 /// 0, 1, 2, 4 and 8 KiB gave 79, 96, 105, 108 and 100 tok/s on one core (`examples/kernels.rs`, decode at 16).
 const PREFETCH_BYTES: usize = 4096;
@@ -135,8 +134,8 @@ pub(crate) struct Scratch {
     pub(crate) rows: Vec<f32>,
     /// Sums of columns.
     pub(crate) sums: Vec<f32>,
-    /// Interleaved rows.
-    pub(crate) lanes: Vec<Line>,
+    /// Interleaved and unpacked rows.
+    pub(crate) lanes: LanesScratch,
 }
 
 /// A job's matrix, its tokens and the place of its results, shared by all workers: each writes the rows it was given.
@@ -232,6 +231,21 @@ impl<'a> Job<'a> {
         unsafe { self.out.add(i * self.out_stride + row).write(value + bias) };
     }
 
+    /// out[i, rows].
+    ///
+    /// # Safety
+    /// `i` is below the number of tokens; the rows are in the tile this worker runs, and no other such slice is in use.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "workers write interleaved parts of one slice")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "a job is shared by all workers; the caller answers for its part"
+    )]
+    pub(crate) unsafe fn results(&self, i: usize, rows: Range<usize>) -> &mut [f32] {
+        // SAFETY: in bounds by the promise and the checks above; no other worker has these rows.
+        unsafe { std::slice::from_raw_parts_mut(self.out.add(i * self.out_stride + rows.start), rows.len()) }
+    }
+
     /// out[i, row ..] <- values + bias[row ..].
     ///
     /// # Safety
@@ -239,9 +253,8 @@ impl<'a> Job<'a> {
     #[inline(always)]
     #[expect(unsafe_code, reason = "workers write interleaved parts of one slice")]
     pub(crate) unsafe fn set_rows(&self, i: usize, row: usize, values: &[f32]) {
-        // SAFETY: in bounds by the promise and the checks above; no other worker has these rows.
-        let out =
-            unsafe { std::slice::from_raw_parts_mut(self.out.add(i * self.out_stride + row), values.len()) };
+        // SAFETY: the caller's promise.
+        let out = unsafe { self.results(i, row..row + values.len()) };
         match self.bias {
             None => out.copy_from_slice(values),
             Some(bias) => {
@@ -313,13 +326,11 @@ impl Way {
     pub(crate) fn tile_rows(self, job: &Job<'_>, n_threads: usize) -> usize {
         let weight = &job.weight;
         let share = weight.rows().div_ceil(4 * n_threads);
-        let many = self == Self::Lanes && job.n_tokens > EXACT_ROWS;
-        let by_bytes = if many { CACHED_BYTES } else { TILE_BYTES } / weight.row_bytes().max(1);
-        let multiple = if self == Self::Lanes { LANES } else { 4 };
-        if many {
-            // Rounded down, to stay in the cache.
-            return (by_bytes.min(share) / multiple * multiple).max(multiple);
+        if self == Self::Lanes && job.n_tokens >= MANY_TOKENS {
+            return TILE_ROWS.min(share.next_multiple_of(LANES));
         }
+        let by_bytes = TILE_BYTES / weight.row_bytes().max(1);
+        let multiple = if self == Self::Lanes { LANES } else { 4 };
         by_bytes.min(share).max(1).next_multiple_of(multiple)
     }
 }

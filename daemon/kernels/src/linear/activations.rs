@@ -41,6 +41,19 @@ pub(crate) struct Token {
     pub(crate) sums32: *const f32,
 }
 
+impl Token {
+    /// Scale times the sum of the codes of the group of 16 or 32 values that begins at `at`.
+    ///
+    /// # Safety
+    /// The token has such a group.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "reads the token's record by pointer")]
+    pub(crate) unsafe fn sum<const GROUP: usize>(&self, at: usize) -> f32 {
+        // SAFETY: the caller's promise; the records have an entry for every 16 values.
+        unsafe { if GROUP == 16 { *self.sums16.add(at / 16) } else { *self.sums32.add(at / 16 + 1) } }
+    }
+}
+
 /// Cache lines that a token of `stride` values takes: 1 + 3 * 4/16 bytes a value.
 const fn record_lines(stride: usize) -> usize {
     stride / STEP * 7

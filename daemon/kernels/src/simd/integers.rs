@@ -13,11 +13,15 @@ mod scalar;
 pub(crate) trait Integers: Copy {
     /// A vector.
     type I: Copy;
+    /// As many vectors as 16 lanes take.
+    type SixteenI: Copy + std::ops::IndexMut<usize, Output = Self::I>;
     /// Products are sums of pairs in 16 bits, which overflow when too many are summed.
     const SUMS_OF_16_BITS: bool;
     /// Products take signed codes.
     const SIGNED_CODES: bool;
 
+    /// 16 lanes `x`.
+    fn sixteen_i(self, x: u32) -> Self::SixteenI;
     /// Every lane `x`.
     fn splat_i(self, x: u32) -> Self::I;
     /// `a & b`.
@@ -42,6 +46,9 @@ pub(crate) trait Integers: Copy {
     fn add_products(self, sums: Self::I, codes: Self::I, x: Self::I) -> Self::I;
     /// An integer a lane.
     fn folded(self, products: Self::I) -> Self::I;
+    /// `a`, computed here: the compiler moves no other such value past it. It would otherwise collect what comes from many
+    /// k-steps and run out of registers.
+    fn in_order(self, a: Self::I) -> Self::I;
     /// `a + b` of integers.
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Reads `LANES` times four bytes.
@@ -54,4 +61,9 @@ pub(crate) trait Integers: Copy {
     /// # Safety
     /// `p` points to that many, at any alignment.
     unsafe fn load_u16(self, p: *const u8) -> Self::I;
+    /// Writes `LANES` times four bytes.
+    ///
+    /// # Safety
+    /// `p` points to room for them, at any alignment.
+    unsafe fn store_i(self, p: *mut u8, a: Self::I);
 }

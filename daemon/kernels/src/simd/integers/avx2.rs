@@ -10,9 +10,14 @@ use crate::simd::Avx2;
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
 impl Integers for Avx2 {
     type I = __m256i;
+    type SixteenI = [__m256i; 2];
     const SUMS_OF_16_BITS: bool = true;
     const SIGNED_CODES: bool = true;
 
+    #[inline(always)]
+    fn sixteen_i(self, x: u32) -> [__m256i; 2] {
+        [self.splat_i(x); 2]
+    }
     #[inline(always)]
     fn splat_i(self, x: u32) -> __m256i {
         unsafe { _mm256_set1_epi32(x as i32) }
@@ -83,6 +88,19 @@ impl Integers for Avx2 {
         unsafe { _mm256_madd_epi16(products, _mm256_set1_epi16(1)) }
     }
     #[inline(always)]
+    fn in_order(self, a: __m256i) -> __m256i {
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn ordered(mut a: __m256i) -> __m256i {
+            // SAFETY: no instruction at all.
+            unsafe {
+                std::arch::asm!("/* {0} */", inout(ymm_reg) a, options(nomem, nostack, preserves_flags))
+            };
+            a
+        }
+        unsafe { ordered(a) }
+    }
+    #[inline(always)]
     fn add_i(self, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(a, b) }
     }
@@ -93,5 +111,9 @@ impl Integers for Avx2 {
     #[inline(always)]
     unsafe fn load_u16(self, p: *const u8) -> __m256i {
         unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_i(self, p: *mut u8, a: __m256i) {
+        unsafe { _mm256_storeu_si256(p.cast(), a) }
     }
 }

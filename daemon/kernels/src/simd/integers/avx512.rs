@@ -10,9 +10,14 @@ use crate::simd::Avx512Vnni;
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
 impl Integers for Avx512Vnni {
     type I = __m512i;
+    type SixteenI = [__m512i; 1];
     const SUMS_OF_16_BITS: bool = false;
     const SIGNED_CODES: bool = false;
 
+    #[inline(always)]
+    fn sixteen_i(self, x: u32) -> [__m512i; 1] {
+        [self.splat_i(x); 1]
+    }
     #[inline(always)]
     fn splat_i(self, x: u32) -> __m512i {
         unsafe { _mm512_set1_epi32(x as i32) }
@@ -72,6 +77,19 @@ impl Integers for Avx512Vnni {
         products
     }
     #[inline(always)]
+    fn in_order(self, a: __m512i) -> __m512i {
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn ordered(mut a: __m512i) -> __m512i {
+            // SAFETY: no instruction at all.
+            unsafe {
+                std::arch::asm!("/* {0} */", inout(zmm_reg) a, options(nomem, nostack, preserves_flags))
+            };
+            a
+        }
+        unsafe { ordered(a) }
+    }
+    #[inline(always)]
     fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_add_epi32(a, b) }
     }
@@ -82,5 +100,9 @@ impl Integers for Avx512Vnni {
     #[inline(always)]
     unsafe fn load_u16(self, p: *const u8) -> __m512i {
         unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_i(self, p: *mut u8, a: __m512i) {
+        unsafe { _mm512_storeu_si512(p.cast(), a) }
     }
 }

@@ -6,9 +6,14 @@ use crate::simd::Scalar;
 
 impl Integers for Scalar {
     type I = u32;
+    type SixteenI = [u32; 16];
     const SUMS_OF_16_BITS: bool = false;
     const SIGNED_CODES: bool = true;
 
+    #[inline(always)]
+    fn sixteen_i(self, x: u32) -> [u32; 16] {
+        [self.splat_i(x); 16]
+    }
     #[inline(always)]
     fn splat_i(self, x: u32) -> u32 {
         x
@@ -60,6 +65,10 @@ impl Integers for Scalar {
         products
     }
     #[inline(always)]
+    fn in_order(self, a: u32) -> u32 {
+        a
+    }
+    #[inline(always)]
     fn add_i(self, a: u32, b: u32) -> u32 {
         a.wrapping_add(b)
     }
@@ -72,5 +81,10 @@ impl Integers for Scalar {
     unsafe fn load_u16(self, p: *const u8) -> u32 {
         // SAFETY: the caller's promise.
         u32::from(u16::from_le_bytes(unsafe { p.cast::<[u8; 2]>().read() }))
+    }
+    #[inline(always)]
+    unsafe fn store_i(self, p: *mut u8, a: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[u8; 4]>().write(a.to_le_bytes()) }
     }
 }

@@ -20,6 +20,28 @@ pub(super) trait Codes: Format {
     unsafe fn codes<S: Simd>(s: S, w: *const u8, group: usize, k: usize, part: usize) -> S::I;
     /// Scale and offset of a group.
     unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F);
+
+    /// [`codes`](Codes::codes) as the level multiplies them: signed ones where it takes such, otherwise 128 more.
+    ///
+    /// # Safety
+    /// As all.
+    #[inline(always)]
+    unsafe fn multiplicand<S: Simd>(s: S, w: *const u8, group: usize, k: usize, part: usize) -> S::I {
+        // SAFETY: the caller's promise.
+        let codes = unsafe { Self::codes(s, w, group, k, part) };
+        if Self::SIGNED && !S::SIGNED_CODES { s.xor(codes, s.splat_i(bytes(0x80))) } else { codes }
+    }
+
+    /// [`scales`](Codes::scales) for [`multiplicand`](Codes::multiplicand)s.
+    ///
+    /// # Safety
+    /// As all.
+    #[inline(always)]
+    unsafe fn scale_and_offset<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
+        // SAFETY: the caller's promise.
+        let (scale, offset) = unsafe { Self::scales(s, w, group, part) };
+        (scale, if Self::SIGNED { s.mul(scale, s.splat(-128.0)) } else { offset })
+    }
 }
 
 /// A vector's part of the line at `at`.
@@ -142,17 +164,21 @@ impl Codes for Iq4Xs {
 /// As [`Codes`].
 #[inline(always)]
 unsafe fn k_scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-    // SAFETY: the caller's promise; `d`, `m` and three lines come first.
-    let [scales, minima, low] = unsafe { [0, 1, 2].map(|i| line(s, w, 2 * HALVES + LINE * i, part)) };
+    // Statements, not closures: a closure is a function of its own, for which the level's instructions are not enabled.
     let byte = 8 * (group % 4);
+    // SAFETY: the caller's promise; `d`, `m` and three lines come first.
+    let (scales, minima, low) = unsafe {
+        let at = 2 * HALVES;
+        (line(s, w, at, part), line(s, w, at + LINE, part), line(s, w, at + 2 * LINE, part))
+    };
     let (scale, min) = if group < 4 {
         let six = s.splat_i(63);
         (s.and(s.shr(scales, byte), six), s.and(s.shr(minima, byte), six))
     } else {
         let (four, two) = (s.splat_i(15), s.splat_i(0x30));
-        let high = |top: S::I| s.and(s.shr(top, byte + 2), two);
-        let low = |shift: usize| s.and(s.shr(low, shift), four);
-        (s.or(low(byte), high(scales)), s.or(low(byte + 4), high(minima)))
+        let scale = s.or(s.and(s.shr(low, byte), four), s.and(s.shr(scales, byte + 2), two));
+        let min = s.or(s.and(s.shr(low, byte + 4), four), s.and(s.shr(minima, byte + 2), two));
+        (scale, min)
     };
     // SAFETY: the caller's promise.
     let (d, m) = unsafe { (halves(s, w, 0, part), halves(s, w, HALVES, part)) };

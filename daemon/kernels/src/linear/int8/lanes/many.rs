@@ -1,0 +1,130 @@
+//! Many tokens: rows are unpacked into panels, some columns at a time, and multiplied with all tokens.
+//!
+//! ```text
+//! for columns of 2048:                        panels of a tile stay in the second-level cache
+//!   unpack the tile's rows
+//!   for 6 tokens:                             their 2048 values stay in the first
+//!     for 16 rows: out += panel x tokens      sums wait in `out` for the next columns
+//! ```
+#![expect(unsafe_code, reason = "reads weights and activations by pointer")]
+
+use std::ops::Range;
+
+use tensor::LANES;
+
+use super::codes::Codes;
+use super::panel::{Panel, Products, TOKENS};
+use super::{Blocks, Sixteens};
+use crate::level::{Isa, Kernel};
+use crate::linear::activations::Token;
+use crate::simd::Simd;
+
+/// Columns that are unpacked at a time: whole blocks of every format.
+const COLS: usize = 2048;
+/// Rows of a tile: their panels take half of a small second-level cache (512 KiB).
+pub(crate) const TILE_ROWS: usize = (256 << 10) / Panel::bytes(COLS) * LANES;
+
+/// A tile's rows times all tokens of the job.
+pub(super) struct Many<'a, F> {
+    pub(super) blocks: Blocks<'a, F>,
+    pub(super) panels: &'a mut Vec<Panel>,
+}
+
+impl<F: Codes> Many<'_, F> {
+    pub(super) fn run(self, isa: Isa) {
+        let Self { blocks, panels } = self;
+        let of = &blocks.of;
+        if panels.len() < of.len() {
+            panels.resize_with(of.len(), Panel::default);
+        }
+        let n_cols = of.job.weight.cols();
+        for start in (0..n_cols).step_by(COLS) {
+            let cols = start..n_cols.min(start + COLS);
+            isa.run(Unpack { blocks: &blocks, panels, cols: cols.clone() });
+            let sweep = Sweep { of, panels, cols };
+            match (F::GROUP, F::SUMMED, F::SIGNED) {
+                (32, 8, false) => isa.run(Grouped::<32, 8, false>(sweep)),
+                (32, 4, false) => isa.run(Grouped::<32, 4, false>(sweep)),
+                (32, 1, true) => isa.run(Grouped::<32, 1, true>(sweep)),
+                (16, 4, false) => isa.run(Grouped::<16, 4, false>(sweep)),
+                (16, 2, false) => isa.run(Grouped::<16, 2, false>(sweep)),
+                other => unreachable!("no format has {other:?}"),
+            }
+        }
+    }
+}
+
+/// panels <- some columns of a tile's rows.
+struct Unpack<'a, F> {
+    blocks: &'a Blocks<'a, F>,
+    panels: &'a mut [Panel],
+    cols: Range<usize>,
+}
+
+impl<F: Codes> Kernel for Unpack<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n_blocks = self.cols.len() / F::VALUES;
+        for (i, panel) in self.panels[..self.blocks.of.len()].iter_mut().enumerate() {
+            let w = self.blocks.at(i, self.cols.start / F::VALUES);
+            // SAFETY: as many blocks of the `i`-th 16 rows.
+            unsafe { panel.unpack::<S, F>(s, w, n_blocks) };
+        }
+    }
+}
+
+/// A tile's panels times all tokens, over some columns.
+struct Sweep<'a> {
+    of: &'a Sixteens<'a>,
+    panels: &'a [Panel],
+    cols: Range<usize>,
+}
+
+/// The same where the kind of the groups is known: see [`Products::add`].
+struct Grouped<'a, const GROUP: usize, const SUMMED: usize, const SIGNED: bool>(Sweep<'a>);
+
+impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Kernel
+    for Grouped<'_, GROUP, SUMMED, SIGNED>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n_tokens = self.0.of.job.n_tokens();
+        let n_tiles = n_tokens.div_ceil(TOKENS);
+        for tile in 0..n_tiles {
+            let (first, end) = (tile * n_tokens / n_tiles, (tile + 1) * n_tokens / n_tiles);
+            match end - first {
+                6 => self.tile::<S, 6>(s, first),
+                5 => self.tile::<S, 5>(s, first),
+                4 => self.tile::<S, 4>(s, first),
+                n => unreachable!("{n} tokens of many in tiles of nearly {TOKENS}"),
+            }
+        }
+    }
+}
+
+impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Grouped<'_, GROUP, SUMMED, SIGNED> {
+    /// Tokens `first .. first + T` times every panel.
+    #[inline(always)]
+    fn tile<S: Simd, const T: usize>(&self, s: S, first: usize) {
+        let Sweep { of, panels, cols } = &self.0;
+        let x: [Token; T] = std::array::from_fn(|t| of.x.token(of.job.token(first + t)));
+        for (i, panel) in panels[..of.len()].iter().enumerate() {
+            let mut acc = [s.sixteen(0.0); T];
+            if cols.start > 0 {
+                for t in 0..T {
+                    acc[t] = of.sums(s, first + t, i);
+                }
+            }
+            let products = Products { panel, n_groups: cols.len() / GROUP, at: cols.start };
+            // SAFETY: the panel holds these columns, the tokens have them.
+            unsafe { products.add::<S, T, GROUP, SUMMED, SIGNED>(s, &mut acc, &x) };
+            for t in 0..T {
+                of.set(s, first + t, i, acc[t], cols.end);
+            }
+        }
+    }
+}
