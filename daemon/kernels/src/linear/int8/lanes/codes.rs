@@ -10,6 +10,23 @@ use super::format::{
 };
 use crate::simd::Simd;
 
+/// Calls a function for each of the format's kinds of groups, the `i`-th of each: written out, so that their shifts are
+/// constants.
+macro_rules! each_kind {
+    ($format:ident, $i:expr, |$group:ident| $call:expr) => {{
+        each_kind!(@ $format, $i, $group, $call, 0 1 2 3 4 5 6 7);
+    }};
+    (@ $format:ident, $i:expr, $group:ident, $call:expr, $($kind:literal)*) => {
+        $(
+            if $kind < $format::KINDS {
+                let $group = $i * $format::KINDS + $kind;
+                $call;
+            }
+        )*
+    };
+}
+pub(super) use each_kind;
+
 /// Reading a format into vectors.
 ///
 /// # Safety
@@ -233,9 +250,9 @@ impl Codes for Q6K {
         // SAFETY: the caller's promise; 32 lines of nibbles, then 16 of bit pairs.
         unsafe {
             let low = s.shr(line(s, w, LINE * (low + k), part), nibble);
-            let high = s.shr(line(s, w, LINE * (32 + high + k), part), pair);
-            let high = s.shl(s.and(high, s.splat_i(bytes(3))), 4);
-            s.or(s.and(low, s.splat_i(bytes(15))), high)
+            let high = line(s, w, LINE * (32 + high + k), part);
+            let high = if pair < 4 { s.shl(high, 4 - pair) } else { s.shr(high, pair - 4) };
+            s.or(s.and(low, s.splat_i(bytes(15))), s.and(high, s.splat_i(bytes(0x30))))
         }
     }
     #[inline(always)]

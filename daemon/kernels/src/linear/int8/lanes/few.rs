@@ -4,14 +4,12 @@
 use std::ops::Range;
 
 use super::Blocks;
-use super::codes::Codes;
+use super::codes::{Codes, each_kind};
 use super::panel::add_products;
 use crate::level::Kernel;
 use crate::linear::activations::Token;
 use crate::simd::Simd;
 
-/// Tokens of the inner loop: eight sums, two codes and an activation leave room for scales.
-const TOKENS: usize = 4;
 /// Bytes ahead of their use that weights are asked for.
 const PREFETCH_BYTES: usize = 4096;
 
@@ -29,8 +27,7 @@ impl<F: Codes> Kernel for Few<'_, F> {
             while token < n_tokens {
                 token += match n_tokens - token {
                     1 => self.tile::<S, 1>(s, i, token),
-                    2 | 3 => self.tile::<S, 2>(s, i, token),
-                    _ => self.tile::<S, TOKENS>(s, i, token),
+                    _ => self.tile::<S, 2>(s, i, token),
                 };
             }
         }
@@ -71,21 +68,39 @@ unsafe fn add_block<S: Simd, F: Codes, const T: usize>(
     at: usize,
     x: &[Token; T],
 ) {
-    for group in 0..F::VALUES / F::GROUP {
-        let at = at + group * F::GROUP;
-        // SAFETY: the caller's promise.
+    for i in 0..F::VALUES / F::GROUP / F::KINDS {
+        // SAFETY: the caller's promise; the block's groups.
         unsafe {
-            let dots = dots::<S, F, T>(s, w, group, at, x);
-            for part in 0..S::PARTS {
-                let (scale, offset) = F::scale_and_offset(s, w, group, part);
-                for t in 0..T {
-                    if !F::SIGNED || !S::SIGNED_CODES {
-                        let sum = if F::GROUP == 16 { x[t].sum::<16>(at) } else { x[t].sum::<32>(at) };
-                        acc[t][part] = s.fma(offset, s.splat(sum), acc[t][part]);
-                    }
-                    let scale = s.mul(scale, s.splat(*x[t].scales.add(at / 16)));
-                    acc[t][part] = s.fma(s.to_f32(dots[t][part]), scale, acc[t][part]);
+            each_kind!(F, i, |group| add_group::<S, F, T>(s, acc, w, group, at + group * F::GROUP, x));
+        }
+    }
+}
+
+/// acc[t] += a group of the block times values `at ..` of every token.
+///
+/// # Safety
+/// As [`add_block`].
+#[inline(always)]
+unsafe fn add_group<S: Simd, F: Codes, const T: usize>(
+    s: S,
+    acc: &mut [S::Sixteen; T],
+    w: *const u8,
+    group: usize,
+    at: usize,
+    x: &[Token; T],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let dots = dots::<S, F, T>(s, w, group, at, x);
+        for part in 0..S::PARTS {
+            let (scale, offset) = F::scale_and_offset(s, w, group, part);
+            for t in 0..T {
+                if !F::SIGNED || !S::SIGNED_CODES {
+                    let sum = if F::GROUP == 16 { x[t].sum::<16>(at) } else { x[t].sum::<32>(at) };
+                    acc[t][part] = s.fma(offset, s.splat(sum), acc[t][part]);
                 }
+                let scale = s.mul(scale, s.splat(*x[t].scales.add(at / 16)));
+                acc[t][part] = s.fma(s.to_f32(dots[t][part]), scale, acc[t][part]);
             }
         }
     }

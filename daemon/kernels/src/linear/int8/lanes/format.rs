@@ -11,6 +11,8 @@ pub(super) trait Format {
     const BYTES: usize;
     /// Values that share a scale.
     const GROUP: usize = 32;
+    /// Neighbouring groups that differ in where they are in the bytes: each has instructions of its own.
+    const KINDS: usize = 1;
     /// Largest code where codes are unsigned.
     const CODE_MAX: i32;
     /// Offsets are zero where codes are signed.
@@ -71,15 +73,15 @@ formats! {
     /// `d | high scales | low scales | 32 lines`, nibbles into the same table.
     Iq4Xs { VALUES = 256, BYTES = 136, CODE_MAX = 128, SIGNED = true, CODES = 2 * HALVES + LINE }
     /// `4 lines of scales and minima | 16 lines of 2 bits | d | m`.
-    Q2K { VALUES = 256, BYTES = 84, GROUP = 16, CODE_MAX = 3, CODES = 4 * LINE }
+    Q2K { VALUES = 256, BYTES = 84, GROUP = 16, KINDS = 8, CODE_MAX = 3, CODES = 4 * LINE }
     /// `8 lines of third bits | 16 lines of 2 bits | 3 lines of scales | d`: 4 + code.
-    Q3K { VALUES = 256, BYTES = 110, GROUP = 16, CODE_MAX = 7, CODES = 8 * LINE }
+    Q3K { VALUES = 256, BYTES = 110, GROUP = 16, KINDS = 8, CODE_MAX = 7, CODES = 8 * LINE }
     /// `d | m | 3 lines of scales | 32 lines`, two groups a line.
-    Q4K { VALUES = 256, BYTES = 144, CODE_MAX = 15, CODES = 2 * HALVES + 3 * LINE }
+    Q4K { VALUES = 256, BYTES = 144, KINDS = 8, CODE_MAX = 15, CODES = 2 * HALVES + 3 * LINE }
     /// `d | m | 3 lines of scales | 8 lines of fifth bits | 32 lines`.
-    Q5K { VALUES = 256, BYTES = 176, CODE_MAX = 31, CODES = 2 * HALVES + 11 * LINE }
+    Q5K { VALUES = 256, BYTES = 176, KINDS = 8, CODE_MAX = 31, CODES = 2 * HALVES + 11 * LINE }
     /// `32 lines of low bits | 16 lines of high bits | 4 lines of scales | d`: 32 + code.
-    Q6K { VALUES = 256, BYTES = 210, GROUP = 16, CODE_MAX = 63, CODES = 0 }
+    Q6K { VALUES = 256, BYTES = 210, GROUP = 16, KINDS = 8, CODE_MAX = 63, CODES = 0 }
 }
 
 /// Where a Q6_K group's codes are: line of low bits of its first k-step, shift of the nibble, line of high bits, shift.

@@ -41,7 +41,8 @@ impl<F: Codes> Many<'_, F> {
         for start in (0..n_cols).step_by(COLS) {
             let cols = start..n_cols.min(start + COLS);
             isa.run(Unpack { blocks: &blocks, panels, cols: cols.clone() });
-            let sweep = Sweep { of, panels, cols };
+            let next = blocks.after(cols.end);
+            let sweep = Sweep { of, panels, cols, next };
             match (F::GROUP, F::SUMMED, F::SIGNED) {
                 (32, 8, false) => isa.run(Grouped::<32, 8, false>(sweep)),
                 (32, 4, false) => isa.run(Grouped::<32, 4, false>(sweep)),
@@ -80,6 +81,33 @@ struct Sweep<'a> {
     of: &'a Sixteens<'a>,
     panels: &'a [Panel],
     cols: Range<usize>,
+    next: Next,
+}
+
+/// What is unpacked next, to be asked for meanwhile.
+#[derive(Clone, Copy)]
+struct Next {
+    w: *const u8,
+    /// From one 16 rows to the next.
+    stride: usize,
+    /// Bytes for each group of a panel.
+    group_bytes: usize,
+}
+
+impl<F: Codes> Blocks<'_, F> {
+    /// What follows the columns before `end`: the same rows' next, or the next tile's first.
+    fn after(&self, end: usize) -> Next {
+        let w = if end < self.of.job.weight.cols() {
+            self.at(0, end / F::VALUES)
+        } else {
+            self.at(self.of.len(), 0)
+        };
+        Next {
+            w,
+            stride: self.n_blocks() * F::LANES_BYTES,
+            group_bytes: F::LANES_BYTES * F::GROUP / F::VALUES,
+        }
+    }
 }
 
 /// The same where the kind of the groups is known: see [`Products::add`].
@@ -100,6 +128,7 @@ impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Kernel
                 6 => self.tile::<S, 6>(s, first),
                 5 => self.tile::<S, 5>(s, first),
                 4 => self.tile::<S, 4>(s, first),
+                3 => self.tile::<S, 3>(s, first),
                 n => unreachable!("{n} tokens of many in tiles of nearly {TOKENS}"),
             }
         }
@@ -110,7 +139,7 @@ impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Grouped<'_, GR
     /// Tokens `first .. first + T` times every panel.
     #[inline(always)]
     fn tile<S: Simd, const T: usize>(&self, s: S, first: usize) {
-        let Sweep { of, panels, cols } = &self.0;
+        let Sweep { of, panels, cols, next } = &self.0;
         let x: [Token; T] = std::array::from_fn(|t| of.x.token(of.job.token(first + t)));
         for (i, panel) in panels[..of.len()].iter().enumerate() {
             let mut acc = [s.sixteen(0.0); T];
@@ -119,7 +148,9 @@ impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Grouped<'_, GR
                     acc[t] = of.sums(s, first + t, i);
                 }
             }
-            let products = Products { panel, n_groups: cols.len() / GROUP, at: cols.start };
+            // Once: with the first tokens.
+            let next = (first == 0).then(|| (next.w.wrapping_add(i * next.stride), next.group_bytes));
+            let products = Products { panel, n_groups: cols.len() / GROUP, at: cols.start, next };
             // SAFETY: the panel holds these columns, the tokens have them.
             unsafe { products.add::<S, T, GROUP, SUMMED, SIGNED>(s, &mut acc, &x) };
             for t in 0..T {

@@ -11,7 +11,7 @@
 use bytemuck::Zeroable;
 use tensor::LANES;
 
-use super::codes::Codes;
+use super::codes::{Codes, each_kind};
 use crate::linear::activations::{Line, Token};
 use crate::simd::Simd;
 
@@ -38,27 +38,41 @@ impl Panel {
     /// `w` points to that many.
     #[inline(always)]
     pub(super) unsafe fn unpack<S: Simd, F: Codes>(&mut self, s: S, w: *const u8, n_blocks: usize) {
-        let n_groups = n_blocks * (F::VALUES / F::GROUP);
+        let a_block = F::VALUES / F::GROUP;
+        let n_groups = n_blocks * a_block;
         self.codes.resize(n_groups * F::STEPS, Line::zeroed());
         self.scales.resize(n_groups, Line::zeroed());
         self.offsets.resize(n_groups, Line::zeroed());
         for block in 0..n_blocks {
-            // SAFETY: one of the blocks; the lines are those of its groups and k-steps, 16 units of four bytes each.
-            unsafe {
-                let w = w.add(block * F::LANES_BYTES);
-                for group in 0..F::VALUES / F::GROUP {
-                    let of = block * (F::VALUES / F::GROUP) + group;
-                    for part in 0..S::PARTS {
-                        let (scale, offset) = F::scale_and_offset(s, w, group, part);
-                        let at = part * S::LANES;
-                        s.store(self.scales.as_mut_ptr().add(of).cast::<f32>().add(at), scale);
-                        s.store(self.offsets.as_mut_ptr().add(of).cast::<f32>().add(at), offset);
-                        for k in 0..F::STEPS {
-                            let codes = F::multiplicand(s, w, group, k, part);
-                            let line = self.codes.as_mut_ptr().add(of * F::STEPS + k);
-                            s.store_i(line.cast::<u8>().add(4 * at), codes);
-                        }
-                    }
+            for i in 0..a_block / F::KINDS {
+                // SAFETY: one of the blocks.
+                let w = unsafe { w.add(block * F::LANES_BYTES) };
+                // SAFETY: its groups, for which there is room.
+                unsafe {
+                    each_kind!(F, i, |group| self.unpack_group::<S, F>(s, w, group, block * a_block + group))
+                };
+            }
+        }
+    }
+
+    /// Unpacks a group of a block as the panel's group `to`.
+    ///
+    /// # Safety
+    /// As [`Codes`]; the panel has room for group `to`.
+    #[inline(always)]
+    unsafe fn unpack_group<S: Simd, F: Codes>(&mut self, s: S, w: *const u8, group: usize, to: usize) {
+        // SAFETY: the caller's promise; a line is 16 units of four bytes.
+        unsafe {
+            for part in 0..S::PARTS {
+                let (scale, offset) = F::scale_and_offset(s, w, group, part);
+                let at = part * S::LANES;
+                s.store(self.scales.as_mut_ptr().add(to).cast::<f32>().add(at), scale);
+                s.store(self.offsets.as_mut_ptr().add(to).cast::<f32>().add(at), offset);
+            }
+            for k in 0..F::STEPS {
+                let line = self.codes.as_mut_ptr().add(to * F::STEPS + k).cast::<u8>();
+                for part in 0..S::PARTS {
+                    s.store_i(line.add(4 * S::LANES * part), F::multiplicand(s, w, group, k, part));
                 }
             }
         }
@@ -71,6 +85,8 @@ pub(super) struct Products<'a> {
     /// Groups of the panel.
     pub(super) n_groups: usize,
     pub(super) at: usize,
+    /// Weights to ask for on the way, and how many bytes of them with each group.
+    pub(super) next: Option<(*const u8, usize)>,
 }
 
 impl Products<'_> {
@@ -94,6 +110,11 @@ impl Products<'_> {
     ) {
         for group in 0..self.n_groups {
             let at = self.at + group * GROUP;
+            if let Some((next, bytes)) = self.next {
+                for line in (0..bytes).step_by(64) {
+                    s.prefetch(next.wrapping_add(group * bytes + line));
+                }
+            }
             // SAFETY: the caller's promise.
             unsafe {
                 let codes = self.panel.codes.as_ptr().add(group * (GROUP / 4));
@@ -140,8 +161,8 @@ unsafe fn dots<S: Simd, const T: usize, const GROUP: usize, const SUMMED: usize,
                 for t in 0..T {
                     let x = s.splat_i(x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned());
                     for part in 0..S::PARTS {
-                        sums[t][part] =
-                            add_products::<S, SIGNED>(s, sums[t][part], line[part], x, k == first);
+                        let sum = add_products::<S, SIGNED>(s, sums[t][part], line[part], x, k == first);
+                        sums[t][part] = s.in_order(sum);
                     }
                 }
             }
@@ -165,7 +186,7 @@ pub(super) fn add_products<S: Simd, const SIGNED: bool>(
     x: S::I,
     first: bool,
 ) -> S::I {
-    let sums = if SIGNED && S::SIGNED_CODES {
+    if SIGNED && S::SIGNED_CODES {
         // Signed products fill 16 bits, and are folded one by one; in 32 bits they are summed.
         let products = s.signed_products(codes, x);
         if first { products } else { s.add_i(sums, products) }
@@ -173,6 +194,5 @@ pub(super) fn add_products<S: Simd, const SIGNED: bool>(
         s.products(codes, x)
     } else {
         s.add_products(sums, codes, x)
-    };
-    s.in_order(sums)
+    }
 }
