@@ -43,9 +43,6 @@ impl<F: Codes> Few<'_, F> {
         let mut acc = [s.sixteen(0.0); T];
         for block in 0..self.0.n_blocks() {
             let w = self.0.at(i, block);
-            for line in (0..F::LANES_BYTES).step_by(64) {
-                s.prefetch(w.wrapping_add(PREFETCH_BYTES + line));
-            }
             // SAFETY: one of the rows' blocks; the tokens hold as many values.
             unsafe { add_block::<S, F, T>(s, &mut acc, w, block * F::VALUES, &x) };
         }
@@ -89,6 +86,11 @@ unsafe fn add_group<S: Simd, F: Codes, const T: usize>(
     at: usize,
     x: &[Token; T],
 ) {
+    // Every group asks for its share of what comes later.
+    let share = F::LANES_BYTES * F::GROUP / F::VALUES;
+    for line in (0..share).step_by(64) {
+        s.prefetch(w.wrapping_add(PREFETCH_BYTES + group * share + line));
+    }
     // SAFETY: the caller's promise.
     unsafe {
         let dots = dots::<S, F, T>(s, w, group, at, x);
