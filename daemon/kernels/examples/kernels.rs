@@ -1,10 +1,9 @@
-//! Speed of the kernels, as shares of this machine's read bandwidth, and of a whole model step on made-up weights.
+//! Speed of a whole model step on made-up weights. (`wels bench --kernels` measures products alone.)
 //!
 //! `cargo run --release -p kernels --example kernels [THREADS]`; numbers are the fastest of several runs, as other tenants only
 //! ever slow them; compare only within one run.
 #![expect(clippy::print_stdout, reason = "prints a table")]
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use half::f16;
@@ -31,10 +30,8 @@ fn main() {
     let mut pool = Pool::new(cpu.n_threads(), false).expect("as many threads again");
     let region = fastest_s(2001, || pool.run(&|_| ()));
     println!("empty parallel region: {:.2} us", region * 1e6);
-    let bandwidth = read_bandwidth(&mut pool);
-    println!("read bandwidth: {:.1} GB/s", bandwidth / 1e9);
     drop(pool);
-    products(&mut cpu, bandwidth);
+    println!("read bandwidth: {:.1} GB/s", cpu.probe_read_bandwidth(Cpu::PROBE_BYTES) / 1e9);
     let mut step = Step::new(DType::Q4_1, DType::Q8_0, 1024);
     for past in [16, 512] {
         step.run(&mut cpu, 1, past);
@@ -55,55 +52,6 @@ fn fastest_s(n: usize, mut f: impl FnMut()) -> f64 {
         start.elapsed().as_secs_f64()
     };
     (0..n).map(once).fold(f64::INFINITY, f64::min)
-}
-
-/// Bytes a second that all threads read of a buffer as large as a small model.
-fn read_bandwidth(pool: &mut Pool) -> f64 {
-    let buffer = vec![1_u64; 12 << 20];
-    let t = fastest_s(9, || {
-        pool.for_each_chunk(buffer.len(), 4096, |_, range| {
-            black_box(buffer[range].iter().fold(0_u64, |a, b| a ^ b));
-        });
-    });
-    (buffer.len() * 8) as f64 / t
-}
-
-/// Every format on the shape of a 1.5 B model's up projection: bytes a second of weights with one token, and
-/// operations a second with many.
-fn products(cpu: &mut Cpu, bandwidth: f64) {
-    let (rows, cols) = (8960, 1536);
-    println!("{:6} {:>8} {:>7} {:>7} {:>7} {:>9}", "", "1 tok", "of read", "2", "4", "256");
-    println!("{:6} {:>8} {:>7} {:>7} {:>7} {:>9}", "", "GB/s", "", "tok/s*", "tok/s*", "Gop/s");
-    for dtype in
-        [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q8_0, DType::Q4K, DType::Q5K, DType::Q6K, DType::F16]
-    {
-        // Several copies, so that the last-level cache does not hold them.
-        let copies: Vec<Vec<u8>> = (0..6).map(|i| weights(dtype, rows * cols, i)).collect();
-        let matrices: Vec<Matrix<'_>> =
-            copies.iter().map(|bytes| Matrix::new(dtype, rows, cols, bytes).expect("whole blocks")).collect();
-        let mut seconds = |n: usize, repeats: usize| {
-            let x: Vec<f32> = (0..n * cols).map(|i| (i % 17) as f32 - 8.0).collect();
-            let mut out = vec![0.0; n * rows];
-            let mut turn = 0;
-            fastest_s(repeats, || {
-                turn += 1;
-                let weight = matrices[turn % matrices.len()];
-                cpu.linear(&x, n, &mut [Linear::new(weight, &mut out).bias(None)]);
-            })
-        };
-        let one = seconds(1, 31);
-        let rate = copies[0].len() as f64 / one;
-        println!(
-            "{:6} {:8.1} {:6.0}% {:7.2} {:7.2} {:9.0}",
-            dtype.name(),
-            rate / 1e9,
-            100.0 * rate / bandwidth,
-            2.0 * one / seconds(2, 15),
-            4.0 * one / seconds(4, 15),
-            (2 * rows * cols * 256) as f64 / seconds(256, 3) / 1e9,
-        );
-    }
-    println!("* against one token");
 }
 
 /// Any bytes are codes; scales must be numbers, so every byte is small.

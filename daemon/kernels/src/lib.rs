@@ -11,6 +11,7 @@
 //!  ├ elementwise.rs, rope.rs
 //!  ├ latent.rs, mixture.rs  what DeepSeek's layers have besides
 //!  ├ pool.rs              worker threads that meet for microseconds
+//!  ├ probe.rs             what the machine can do at most
 //!  └ level.rs, simd.rs    instruction sets: detected once, proven by tokens
 //! ```
 //!
@@ -30,6 +31,7 @@ mod level;
 mod linear;
 mod mixture;
 mod pool;
+mod probe;
 mod rope;
 mod simd;
 

@@ -30,7 +30,7 @@ pub const EXACT_ROWS: usize = 4;
 const TILE_BYTES: usize = 8 << 10;
 /// Bytes ahead of their use that weights are asked for: past the next page, where the hardware's prefetchers stop.
 /// 0, 1, 2, 4 and 8 KiB gave 79, 96, 105, 108 and 100 tok/s on one core (`examples/kernels.rs`, decode at 16).
-const PREFETCH_BYTES: usize = 4096;
+pub(crate) const PREFETCH_BYTES: usize = 4096;
 
 /// One matrix to multiply with, for which tokens, and where the products go.
 #[derive(Debug)]

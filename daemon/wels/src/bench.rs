@@ -1,51 +1,88 @@
-//! `wels bench`: prefill and decode speed of the model alone, without the service around it.
+//! `wels bench`: prefill and decode speed of the model alone, without the service around it, and what share of this machine's
+//! limits that is.
 
 mod guesses;
+mod limits;
+mod mixture;
+mod products;
+mod reading;
+mod speed;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use model::{Chunk, Forward, Limits, LogitsOf, Model, Options, SeqId, TokenId};
+use anyhow::{Context, Result, bail};
+use kernels::BLOCK_TOKENS;
+use model::{Forward, Model, Options};
 use serde_json::{Value, json};
+use weights::Weights;
 
 use self::guesses::Questions;
+use self::limits::Limits;
+pub(crate) use self::mixture::Mixture;
+use self::reading::Reading;
+use self::speed::Decoded;
 use crate::cli::Bench;
 use crate::{load, machine};
 
 pub(crate) fn run(args: &Bench) -> Result<ExitCode> {
-    if args.sequences == 0 || args.repeat == 0 || args.prefill == 0 || args.decode == 0 || args.depth == 0 {
-        bail!("--prefill, --decode, --depth, --sequences and --repeat start at 1");
+    if args.repeat == 0 || args.prefill == 0 || args.decode == 0 || args.depth == 0 {
+        bail!("--prefill, --decode, --depth and --repeat start at 1");
     }
-    let start = Instant::now();
-    let weights = load::weights(&args.run.model)?;
+    match &args.model {
+        Some(path) if !args.kernels => of_model(args, path)?,
+        _ => products::run(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_model(args: &Bench, path: &Path) -> Result<()> {
+    let weights = load::weights(path)?;
     let questions = match args.speculate {
         Some(guesses) => Some(Questions::new(&weights, guesses.speculation(args.draft_tokens)?)?),
         None => None,
     };
-    let depth_max = args.depth.max(questions.as_ref().map_or(0, Questions::n_prompt_max));
-    let room = args.prefill.max(depth_max + args.decode) + 1;
-    let kv_tokens = (room + kernels::BLOCK_TOKENS) * args.sequences;
-    let draft = questions.as_ref().is_some_and(|questions| questions.want_draft_layer(&weights));
-    let options =
-        Options { precision: args.precision.into(), kv_tokens, context: room, draft, ..Options::default() };
-    let mut model = load::model(&weights, &args.run.compute, options)?;
-    if model.limits().context < room {
-        bail!("--prefill or --depth + --decode exceed the model's context of {}", model.limits().context);
-    }
+    let limits = Limits::probe(&args.compute)?;
+    let start = Instant::now();
+    let mut model = open(args, &weights, questions.as_ref())?;
     let load_s = start.elapsed().as_secs_f64();
-    // The first pass touches every page of the weights; it is not counted.
-    prefill_once(&mut model, 32.min(args.prefill))?;
-    let prefill = repeated(args.repeat, || prefill_once(&mut model, args.prefill))?;
-    let decode = repeated(args.repeat, || decode_once(&mut model, args))?;
-    let prefill_tok_s = args.prefill as f64 / prefill;
-    let decode_tok_s = (args.decode * args.sequences) as f64 / decode;
+    let reading = Reading::of(&weights);
+    let (prefill_tok_s, logits) = speed::prefill(&mut model, args)?;
+    let decode = args.sequences.iter().map(|n| speed::decode(&mut model, args, &reading, *n));
+    let decode = decode.collect::<Result<Vec<_>>>()?;
+    if let Some(path) = &args.logits {
+        let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+        std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let guessed = match questions {
         Some(questions) => questions.run(&mut model, args)?,
         None => Vec::new(),
     };
-    report(args, &model, &weights, [load_s, prefill_tok_s, decode_tok_s], &guessed);
-    Ok(ExitCode::SUCCESS)
+    let report = Report { args, weights: &weights, model: &model, limits, reading };
+    report.print(&report.numbers(load_s, prefill_tok_s, &decode), &guessed);
+    Ok(())
+}
+
+/// The model with room for the prompt and for all sequences of the largest number.
+fn open(args: &Bench, weights: &Arc<Weights>, questions: Option<&Questions>) -> Result<Model> {
+    let depth_max = args.depth.max(questions.map_or(0, Questions::n_prompt_max));
+    let decoded = depth_max + args.decode + 1;
+    let context = decoded.max(args.prefill + 1);
+    let n_seqs = args.sequences.iter().max().copied().unwrap_or(1);
+    let options = Options {
+        precision: args.precision.into(),
+        kv_tokens: (n_seqs * (decoded + BLOCK_TOKENS)).max(context + BLOCK_TOKENS),
+        context,
+        draft: questions.is_some_and(|questions| questions.want_draft_layer(weights)),
+        ..Options::default()
+    };
+    let model = load::model(weights, &args.compute, options)?;
+    if model.limits().context < context {
+        bail!("--prefill or --depth + --decode exceed the model's context of {}", model.limits().context);
+    }
+    Ok(model)
 }
 
 /// The median of measurements.
@@ -55,84 +92,78 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The median of `n` runs, in seconds.
-fn repeated(n: usize, mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
-    let seconds = (0..n).map(|_| measure()).collect::<Result<Vec<_>>>()?;
-    Ok(median(seconds.into_iter()))
+/// What was measured, and on what.
+struct Report<'a> {
+    args: &'a Bench,
+    weights: &'a Weights,
+    model: &'a Model,
+    limits: Limits,
+    reading: Reading,
 }
 
-/// Random, but the same everywhere: speed depends on the tokens only through what a model routes them to.
-fn tokens(n: usize, salt: usize, n_vocab: usize) -> Vec<TokenId> {
-    (0..n).map(|i| ((i * 7919 + salt * 104_729 + 17) % n_vocab) as TokenId).collect()
+/// The numbers, and what share of the limits they are.
+struct Numbers<'a> {
+    load_s: f64,
+    prefill_tok_s: f64,
+    prefill_peak_fraction: f64,
+    /// With the share of the bandwidth.
+    decode: Vec<(&'a Decoded, f64)>,
 }
 
-fn prefill_once(model: &mut Model, n: usize) -> Result<f64> {
-    let Limits { n_vocab, step_tokens, .. } = model.limits();
-    let tokens = tokens(n, 0, n_vocab);
-    let start = Instant::now();
-    let seq = load::prefill(model, &tokens, n, step_tokens, LogitsOf::Last, |_, _| {})?;
-    let seconds = start.elapsed().as_secs_f64();
-    model.close(seq);
-    Ok(seconds)
-}
-
-fn decode_once(model: &mut Model, args: &Bench) -> Result<f64> {
-    let Limits { n_vocab, step_tokens, .. } = model.limits();
-    let mut last = Vec::new();
-    let mut seqs: Vec<SeqId> = Vec::new();
-    for salt in 0..args.sequences {
-        let prompt = tokens(args.depth, salt, n_vocab);
-        let room = args.depth + args.decode;
-        seqs.push(load::prefill(model, &prompt, room, step_tokens, LogitsOf::Last, |_, _| {})?);
-        last.push(tokens(1, salt + 1, n_vocab));
+impl Report<'_> {
+    fn numbers<'n>(&self, load_s: f64, prefill_tok_s: f64, decode: &'n [Decoded]) -> Numbers<'n> {
+        let n = self.args.prefill;
+        let prefill_s = n as f64 / prefill_tok_s;
+        let prefill_peak_fraction = self.reading.prefill_ops(n) / prefill_s / self.limits.int8_ops_s;
+        let share = |decoded: &Decoded| decoded.bytes_s() / self.limits.read_bytes_s;
+        let decode = decode.iter().map(|decoded| (decoded, share(decoded))).collect();
+        Numbers { load_s, prefill_tok_s, prefill_peak_fraction, decode }
     }
-    let mut logits = Vec::new();
-    let start = Instant::now();
-    for _ in 0..args.decode {
-        let chunks: Vec<Chunk<'_>> = seqs
-            .iter()
-            .zip(&last)
-            .map(|(&seq, tokens)| Chunk { seq, tokens, logits: LogitsOf::Last })
-            .collect();
-        model.step(&chunks, &mut logits)?;
-        // The model's speed is measured, not the sampler's: what comes next does not depend on the logits.
-        last.iter_mut().for_each(|token| token[0] = (token[0] * 31 + 7) % n_vocab as TokenId);
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    if logits.iter().any(|logit| !logit.is_finite()) {
-        bail!("the logits are not finite: the speed of a wrong answer is worth nothing");
-    }
-    seqs.into_iter().for_each(|seq| model.close(seq));
-    Ok(seconds)
-}
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
-fn report(
-    args: &Bench,
-    model: &Model,
-    weights: &weights::Weights,
-    numbers: [f64; 3],
-    guessed: &[(String, Value)],
-) {
-    let [load_s, prefill_tok_s, decode_tok_s] = numbers;
-    let name = load::display_name(weights, &args.run.model);
-    let cpu = model.cpu();
-    println!("model      {name}, {}", crate::size::format(weights.bytes()));
-    println!("processor  {}, {} threads, {}", machine::cpu_name(), cpu.n_threads(), cpu.level());
-    println!("load       {load_s:.3} s");
-    println!("prefill    {prefill_tok_s:.1} tok/s ({} tokens)", args.prefill);
-    let together = if args.sequences == 1 { String::new() } else { format!(", {} together", args.sequences) };
-    println!("decode     {decode_tok_s:.1} tok/s ({} tokens after {}{together})", args.decode, args.depth);
-    guessed.iter().for_each(|(words, _)| println!("{words}"));
-    if args.json {
+    #[expect(clippy::print_stdout, reason = "a command's result")]
+    fn print(&self, numbers: &Numbers<'_>, guessed: &[(String, Value)]) {
+        let Self { args, weights, .. } = self;
+        println!("model      {}, {}", self.name(), crate::size::format(weights.bytes()));
+        println!("processor  {}, {}", machine::cpu_name(), self.limits);
+        println!("load       {:.3} s", numbers.load_s);
+        let share = 100.0 * numbers.prefill_peak_fraction;
+        let (rate, n) = (numbers.prefill_tok_s, args.prefill);
+        println!("prefill    {rate:.1} tok/s ({n} tokens, {share:.1} % of the int8 peak)");
+        for (Decoded { sequences, tok_s, .. }, share) in &numbers.decode {
+            let together = if *sequences == 1 { String::new() } else { format!(", {sequences} together") };
+            println!(
+                "decode     {tok_s:.1} tok/s ({} tokens after {}{together}, {:.0} % of the bandwidth)",
+                args.decode,
+                args.depth,
+                100.0 * share
+            );
+        }
+        guessed.iter().for_each(|(words, _)| println!("{words}"));
+        if args.json {
+            println!("{}", self.json(numbers, guessed));
+        }
+    }
+
+    fn name(&self) -> String {
+        load::display_name(self.weights, self.weights.path())
+    }
+
+    /// The speed of decoding stands there twice: of all numbers of sequences, and of the first alone.
+    fn json(&self, numbers: &Numbers<'_>, guessed: &[(String, Value)]) -> Value {
+        let Self { args, weights, model, limits, reading } = self;
         let guesses: Vec<&Value> = guessed.iter().map(|(_, numbers)| numbers).collect();
-        let line = json!({
-            "model": name, "model_bytes": weights.bytes(), "device": "cpu", "level": cpu.level().to_string(),
-            "threads": cpu.n_threads(), "precision": format!("{:?}", args.precision).to_lowercase(),
-            "prefill_tokens": args.prefill, "prefill_tok_s": prefill_tok_s, "decode_tokens": args.decode,
-            "decode_depth": args.depth, "decode_tok_s": decode_tok_s, "sequences": args.sequences,
-            "guesses": guesses, "repeat": args.repeat, "load_s": load_s, "kv_bytes_per_token": model.kv().bytes_per_token(),
-        });
-        println!("{line}");
+        let (first, first_share) = numbers.decode[0];
+        let decode: Vec<Value> = numbers.decode.iter().map(|(decoded, share)| decoded.json(*share)).collect();
+        json!({
+            "model": self.name(), "model_bytes": weights.bytes(), "device": "cpu", "level": limits.level.to_string(),
+            "threads": limits.threads, "precision": format!("{:?}", args.precision).to_lowercase(),
+            "read_bytes_s": limits.read_bytes_s, "int8_ops_s": limits.int8_ops_s,
+            "prefill_tokens": args.prefill, "prefill_tok_s": numbers.prefill_tok_s,
+            "prefill_peak_fraction": numbers.prefill_peak_fraction,
+            "decode_tokens": args.decode, "decode_depth": args.depth, "sequences": first.sequences,
+            "decode_tok_s": first.tok_s, "decode_bandwidth_fraction": first_share, "decode": decode,
+            "bytes_per_token": reading.token_bytes(), "guesses": guesses, "repeat": args.repeat,
+            "load_s": numbers.load_s, "kv_bytes_per_token": model.kv().bytes_per_token(),
+        })
     }
 }

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
+
+use crate::bench::Mixture;
 
 /// Wels: a reasoning model in a box, for the people on your network and nobody else.
 #[derive(Debug, Parser)]
@@ -243,8 +246,11 @@ pub(crate) struct Chat {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
+    /// A pack, a GGUF file (any part of a split one) or a Hugging Face folder.
+    #[arg(long, value_name = "PATH", env = "WELS_MODEL", required_unless_present = "kernels")]
+    pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) run: Run,
+    pub(crate) compute: Compute,
     /// Arithmetic.
     #[arg(long, value_enum, default_value_t = Precision::Fast)]
     pub(crate) precision: Precision,
@@ -257,21 +263,35 @@ pub(crate) struct Bench {
     /// Tokens in the context when decoding starts.
     #[arg(long, default_value_t = 32)]
     pub(crate) depth: usize,
-    /// Sequences decoded together.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) sequences: usize,
+    /// Sequences decoded together, for each number in the list; guesses are measured with the first.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,4,8", value_parser = sequences())]
+    pub(crate) sequences: Vec<usize>,
     /// Also answer two questions greedily, with and without guesses in turn: how much faster, how many were right.
     #[arg(long, value_enum, value_name = "GUESSES")]
     pub(crate) speculate: Option<Guesses>,
     /// Tokens guessed for an answer in one step at most, with `--speculate lookup` (by default 3) or `draft` (1).
     #[arg(long, value_name = "N", requires = "speculate", value_parser = clap::value_parser!(u8).range(1..=DRAFT_TOKENS_MAX))]
     pub(crate) draft_tokens: Option<u8>,
+    /// Write the logits behind the prompt's last token, f32, little-endian.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) logits: Option<PathBuf>,
+    /// Measure the kernels on made-up weights instead of a model: every format on the shapes of some models.
+    #[arg(long, conflicts_with_all = ["speculate", "logits"])]
+    pub(crate) kernels: bool,
+    /// With --kernels: only the routed experts of one layer, d_model x d_expert : chosen for a token / in the layer.
+    #[arg(long, value_name = "DxW:K/N", requires = "kernels")]
+    pub(crate) moe: Option<Mixture>,
     /// Repetitions; the median counts.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,
     /// End with one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Sequences that a step can carry.
+fn sequences() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=512)
 }
 
 #[derive(Debug, Args)]

@@ -187,17 +187,44 @@ fn a_full_disk_during_import_leaves_nothing_behind() {
     assert_eq!(left, ["tiny.gguf"]);
 }
 
+/// The line of JSON at the end.
+fn last_line(args: &[&str]) -> Value {
+    serde_json::from_str(stdout(&wels(args)).lines().last().unwrap()).unwrap()
+}
+
 #[test]
 fn bench_ends_with_one_line_of_json() {
     let desk = Desk::new();
-    let args =
-        ["bench", "--model", desk.gguf(), "--json", "--prefill", "16", "--decode", "4", "--sequences", "2"];
-    let text = stdout(&wels(&args));
-    let line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let logits = desk.path("logits");
+    let bench = ["bench", "--model", desk.gguf(), "--json", "--prefill", "16", "--decode", "4"];
+    let line = last_line(&[&bench[..], &["--sequences", "2", "--logits", &logits]].concat());
     for key in ["model", "device", "threads", "prefill_tokens", "prefill_tok_s", "decode_tok_s", "sequences"]
     {
         assert!(!line[key].is_null(), "{key}: {line}");
     }
+    assert_eq!((&line["sequences"], &line["decode_tok_s"]), (&json!(2), &line["decode"][0]["tok_s"]));
+    assert!(fs::read(logits).unwrap().chunks_exact(4).count() > 100, "a logit for every token");
+    let line = last_line(&bench);
+    let sequences: Vec<_> = line["decode"].as_array().unwrap().iter().map(|of| &of["sequences"]).collect();
+    assert_eq!(sequences, [1, 4, 8]);
+    for key in [
+        "read_bytes_s",
+        "int8_ops_s",
+        "bytes_per_token",
+        "decode_bandwidth_fraction",
+        "prefill_peak_fraction",
+    ] {
+        assert!(line[key].as_f64().unwrap() > 0.0, "{key}: {line}");
+    }
+}
+
+#[test]
+fn bench_of_kernels_needs_no_model() {
+    let line = last_line(&["bench", "--kernels", "--moe", "256x512:2/4", "--repeat", "1", "--json"]);
+    let rows = line["moe"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["ops_s"].as_f64().unwrap() > 0.0), "{line}");
+    let output = wels(&["bench", "--kernels", "--moe", "256x512:5/4"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("5 of 4 experts"), "{output:?}");
 }
 
 #[test]

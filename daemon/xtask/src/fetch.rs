@@ -75,9 +75,27 @@ pub(crate) fn model(workspace: &Workspace, name: &str) -> Result<PathBuf> {
 /// It can't be fetched, or the disk refuses.
 pub(crate) fn npm_package(workspace: &Workspace, name: &str, version: &str, folder: &Path) -> Result<()> {
     setup::tools(workspace, &[Need::Node])?;
+    whole_package(workspace, Index::Npm, (name, version), folder)
+}
+
+/// Unpacks a wheel from PyPI, without what it depends on, into `folder`, which is there afterwards or not at all.
+///
+/// # Errors
+/// It can't be fetched, or the disk refuses.
+pub(crate) fn wheel(workspace: &Workspace, name: &str, version: &str, folder: &Path) -> Result<()> {
+    setup::tools(workspace, &[Need::Python])?;
+    whole_package(workspace, Index::PyPi, (name, version), folder)
+}
+
+fn whole_package(
+    workspace: &Workspace,
+    index: Index,
+    (name, version): (&str, &str),
+    folder: &Path,
+) -> Result<()> {
     let parent = folder.parent().expect("a folder for a package lies in another");
     let scratch = Scratch::new(parent, name)?;
-    archive::fetch(workspace, Index::Npm, name, version, &BTreeSet::new(), &scratch.0)?;
+    archive::fetch(workspace, index, name, version, &BTreeSet::new(), &scratch.0)?;
     fs::rename(&scratch.0, folder).with_context(|| format!("cannot write {}", folder.display()))
 }
 

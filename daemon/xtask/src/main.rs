@@ -54,7 +54,10 @@ enum Command {
     /// drawn in daemon/ARCHITECTURE.md; each shader with its twin and test; no package index by its host, no path of
     /// somebody's own machine; every crate named in the README.
     Tidy,
-    /// Measure Wels and llama.cpp in turn on the same model and cores, and print the ratios.
+    /// Measure Wels and other engines in turn on the same model and cores, and print the ratios.
+    ///
+    /// Without a command: a real model against llama.cpp. With `peers`: models of four shapes against the best of llama.cpp and
+    /// ik_llama.cpp, or one layer against kt-kernel.
     Bench(bench::Args),
     /// Checks too large for the tests: models of many gigabytes, which you bring.
     Check(check::Args),

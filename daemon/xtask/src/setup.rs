@@ -40,8 +40,10 @@ pub(crate) enum Need {
     Typos,
     /// The checker of licences and sources.
     CargoDeny,
-    /// Arrays for the benchmark's script.
+    /// Arrays for the benchmarks' scripts.
     Numpy,
+    /// The writer of made-up models.
+    Gguf,
     /// The compiler that makes a correct llama.cpp.
     Clang,
 }
@@ -72,6 +74,7 @@ pub(crate) fn tools(workspace: &Workspace, needs: &[Need]) -> Result<()> {
         Need::PagePackages => node::page_packages(workspace),
         Need::Typos => python::package(workspace, "typos", "1.52.0"),
         Need::Numpy => python::package(workspace, "numpy", "2.4.6"),
+        Need::Gguf => python::package(workspace, "gguf", "0.19.0"),
         Need::CargoDeny => cargo_deny(workspace),
     })
 }

@@ -74,7 +74,7 @@ impl Questions {
         args: &Bench,
     ) -> Result<Answers> {
         let mut lanes = Vec::new();
-        for _ in 0..args.sequences {
+        for _ in 0..args.sequences[0] {
             lanes.push(Lane::new(model, prompt, speculation, args.decode)?);
         }
         let mut logits = Vec::new();

@@ -1,10 +1,10 @@
-//! llama.cpp: bringing a build of it, and running it as `wels bench` runs.
+//! Other engines: bringing a build of them, and running it as `wels bench` runs.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::Work;
+use super::contest::Work;
 use crate::process::Tool;
 use crate::setup::{self, Need};
 use crate::workspace::Workspace;
@@ -20,29 +20,118 @@ pub(crate) enum Build {
     Native,
 }
 
-/// llama.cpp, ready to be measured.
-pub(crate) struct Peer {
-    /// The folder of libllama and its backends.
+/// Instructions that both sides are held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Level {
+    /// AVX2 and FMA: what every processor since Haswell and Zen has.
+    Avx2,
+}
+
+impl Level {
+    /// The value of `WELS_CPU`.
+    pub(super) fn wels(self) -> &'static str {
+        match self {
+            Self::Avx2 => "avx2",
+        }
+    }
+
+    /// The processor that llama.cpp names its library for that level after.
+    fn llama(self) -> &'static str {
+        match self {
+            Self::Avx2 => "haswell",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    Llama,
+    Ik,
+}
+
+/// An engine, ready to be measured.
+pub(super) struct Peer {
+    engine: Engine,
+    /// The folder of libllama.
     library: PathBuf,
+    /// Weights are laid out anew while they are loaded: faster, but a second copy in memory.
+    repack: bool,
 }
 
 impl Peer {
-    /// Fetches or builds it unless it is here.
-    pub(crate) fn bring(workspace: &Workspace, build: Build) -> Result<Self> {
+    /// Fetches or builds llama.cpp unless it is here.
+    pub(super) fn llama(workspace: &Workspace, build: Build) -> Result<Self> {
         setup::tools(workspace, &[Need::Python, Need::Numpy])?;
         let library = match build {
             Build::Prebuilt => prebuilt(workspace)?,
             Build::Native => native(workspace)?,
         };
-        Ok(Self { library })
+        Ok(Self { engine: Engine::Llama, library, repack: true })
     }
 
-    /// What the script printed; its last line is JSON.
-    pub(crate) fn bench(&self, workspace: &Workspace, model: &Path, work: &Work) -> Result<String> {
-        let script = workspace.join("daemon/xtask/src/bench/llama_bench.py");
-        let python = Tool::new(workspace, workspace.venv().join("bin/python")).arg(script);
-        python.arg("--library").arg(&self.library).arg("--model").arg(model).args(work.options()).output()
+    /// Fetches ik_llama.cpp unless it is here. Which way of it is the faster depends on the work.
+    pub(super) fn ik(workspace: &Workspace) -> Result<[Self; 2]> {
+        setup::tools(workspace, &[Need::Python, Need::Numpy])?;
+        let folder = workspace.target().join("bench/ik-llama");
+        if !folder.is_dir() {
+            console::step("ik_llama.cpp of ik-llama-cpp-python 0.1.5, prebuilt (25 MB)", || {
+                fetch::wheel(workspace, "ik-llama-cpp-python", "0.1.5", &folder)
+            })?;
+        }
+        let library = folder.join("ik_llama_cpp/lib");
+        Ok([false, true].map(|repack| Self { engine: Engine::Ik, library: library.clone(), repack }))
     }
+
+    pub(super) fn name(&self) -> String {
+        match (self.engine, self.repack) {
+            (Engine::Llama, true) => "llama.cpp",
+            (Engine::Llama, false) => "llama.cpp --no-repack",
+            (Engine::Ik, false) => "ik_llama.cpp",
+            (Engine::Ik, true) => "ik_llama.cpp -rtr",
+        }
+        .to_owned()
+    }
+
+    /// Changes llama.cpp from the faster layout, which fails on some models, to the plain one; false where there is no
+    /// other way to try.
+    pub(super) fn try_without_repacking(&mut self) -> bool {
+        let can = self.engine == Engine::Llama && self.repack;
+        self.repack &= !can;
+        can
+    }
+
+    /// What the script printed; its last line is JSON. The logits behind the prompt go to the file `logits`.
+    pub(super) fn bench(
+        &self,
+        workspace: &Workspace,
+        model: &Path,
+        work: &Work,
+        logits: &Path,
+    ) -> Result<String> {
+        let script = workspace.join("daemon/xtask/src/bench/peer_bench.py");
+        let kind = match self.engine {
+            Engine::Llama => "mainline",
+            Engine::Ik => "ik",
+        };
+        let python = Tool::new(workspace, workspace.venv().join("bin/python")).arg(script);
+        let python = python.args(["--kind", kind, "--repack", if self.repack { "yes" } else { "no" }]);
+        let python = match work.level.filter(|_| self.engine == Engine::Llama) {
+            Some(level) => python.args(["--cpu", level.llama()]),
+            None => python,
+        };
+        let python = python.arg("--library").arg(&self.library).arg("--model").arg(model);
+        let python = python.args(work.options()).arg("--logits").arg(logits);
+        let output = python.env("GGML_NO_BACKTRACE", "1").output();
+        output.or_else(|error| bail!("fails: {}", cause(&format!("{error:#}"))))
+    }
+}
+
+/// The line of a failed program's output that says why.
+fn cause(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let tells = |line: &&&str| ["ASSERT", "abort", "Error"].iter().any(|word| line.contains(word));
+    let said = lines.iter().skip(1).find(tells).or(lines.last());
+    said.map_or_else(|| "it does not say why".to_owned(), |line| (*line).to_owned())
 }
 
 fn prebuilt(workspace: &Workspace) -> Result<PathBuf> {
@@ -83,4 +172,29 @@ fn native(workspace: &Workspace) -> Result<PathBuf> {
             .context("cannot link the library")
     })?;
     Ok(library)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_by_the_line_that_says_why() {
+        let crash =
+            "`python ...` failed (signal: 6)\nloading\na.cpp:12: GGML_ASSERT(x) failed\n#1 0x7f in ??\n";
+        assert_eq!(cause(crash), "a.cpp:12: GGML_ASSERT(x) failed");
+        assert_eq!(
+            cause("`python` failed (exit status: 1)\nthe logits are not finite\n"),
+            "the logits are not finite"
+        );
+        assert_eq!(cause("`python` failed (signal: 4)"), "`python` failed (signal: 4)");
+    }
+
+    #[test]
+    fn only_llama_cpp_has_a_second_way() {
+        let mut peer = Peer { engine: Engine::Llama, library: PathBuf::new(), repack: true };
+        assert!(peer.try_without_repacking() && !peer.repack && !peer.try_without_repacking());
+        let mut peer = Peer { engine: Engine::Ik, library: PathBuf::new(), repack: true };
+        assert!(!peer.try_without_repacking() && peer.repack);
+    }
 }

@@ -19,7 +19,7 @@ pub(super) fn missing(workspace: &Workspace, need: Need) -> Vec<&'static str> {
         }
         Need::Browser => vec![without("chromium", "chromium")],
         Need::Clang => vec![without("clang", "clang")],
-        Need::Node | Need::PagePackages | Need::Typos | Need::CargoDeny | Need::Numpy => vec![],
+        Need::Node | Need::PagePackages | Need::Typos | Need::CargoDeny | Need::Numpy | Need::Gguf => vec![],
     };
     found.into_iter().flatten().collect()
 }

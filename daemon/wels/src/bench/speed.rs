@@ -1,0 +1,143 @@
+//! The measurements: a prompt, and answers that grow together.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use model::{Chunk, Forward, Limits, LogitsOf, Model, SeqId, TokenId};
+use serde_json::{Value, json};
+
+use super::median;
+use super::reading::Reading;
+use crate::cli::Bench;
+use crate::load;
+
+/// Tokens of the first pass, which touches every page of the weights and is not counted.
+const WARM_UP_TOKENS: usize = 32;
+
+/// Answers decoded together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoded {
+    pub(super) sequences: usize,
+    /// Tokens of all together.
+    pub(super) tok_s: f64,
+    /// Bytes of weights that a step reads.
+    pub(super) step_bytes: u64,
+}
+
+impl Decoded {
+    /// Bytes of weights read a second.
+    pub(super) fn bytes_s(&self) -> f64 {
+        self.step_bytes as f64 * self.tok_s / self.sequences as f64
+    }
+
+    pub(super) fn json(&self, bandwidth_fraction: f64) -> Value {
+        json!({
+            "sequences": self.sequences, "tok_s": self.tok_s, "step_bytes": self.step_bytes,
+            "bandwidth_fraction": bandwidth_fraction,
+        })
+    }
+}
+
+/// Tokens a second of a prompt, and the logits behind it.
+pub(super) fn prefill(model: &mut Model, args: &Bench) -> Result<(f64, Vec<f32>)> {
+    prefill_once(model, args.prefill.min(WARM_UP_TOKENS))?;
+    let runs = (0..args.repeat).map(|_| prefill_once(model, args.prefill)).collect::<Result<Vec<_>>>()?;
+    let seconds = median(runs.iter().map(|(seconds, _)| *seconds));
+    let logits = runs.into_iter().next_back().map(|(_, logits)| logits).unwrap_or_default();
+    Ok((args.prefill as f64 / seconds, logits))
+}
+
+/// Tokens a second of `n_seqs` answers.
+pub(super) fn decode(model: &mut Model, args: &Bench, reading: &Reading, n_seqs: usize) -> Result<Decoded> {
+    let mut seconds = Vec::new();
+    for _ in 0..args.repeat {
+        let mut answers = Answers::begin(model, args, n_seqs)?;
+        let start = Instant::now();
+        (0..args.decode).try_for_each(|_| answers.step(model))?;
+        seconds.push(start.elapsed().as_secs_f64());
+        expect_finite(&answers.logits)?;
+        answers.close(model);
+    }
+    let tok_s = (args.decode * n_seqs) as f64 / median(seconds.into_iter());
+    let step_bytes = reading.step_bytes(&experts_used(model, args, n_seqs)?);
+    Ok(Decoded { sequences: n_seqs, tok_s, step_bytes })
+}
+
+/// Different experts that a step goes to, in each layer that has some.
+fn experts_used(model: &mut Model, args: &Bench, n_seqs: usize) -> Result<Vec<usize>> {
+    let mut answers = Answers::begin(model, args, n_seqs)?;
+    model.start_trace();
+    answers.step(model)?;
+    answers.close(model);
+    let layers = model.take_trace().choices;
+    let different = |layer: &Vec<kernels::Choice>| {
+        layer.iter().map(|choice| choice.expert).collect::<BTreeSet<_>>().len()
+    };
+    Ok(layers.iter().map(different).collect())
+}
+
+/// Random, but the same everywhere: speed depends on the tokens only through what a model routes them to.
+fn tokens(n: usize, salt: usize, n_vocab: usize) -> Vec<TokenId> {
+    (0..n).map(|i| ((i * 7919 + salt * 104_729 + 17) % n_vocab) as TokenId).collect()
+}
+
+fn prefill_once(model: &mut Model, n: usize) -> Result<(f64, Vec<f32>)> {
+    let Limits { n_vocab, step_tokens, .. } = model.limits();
+    let tokens = tokens(n, 0, n_vocab);
+    let mut logits = Vec::new();
+    let start = Instant::now();
+    let seq =
+        load::prefill(model, &tokens, n, step_tokens, LogitsOf::Last, |_, rows| logits = rows.to_vec())?;
+    let seconds = start.elapsed().as_secs_f64();
+    model.close(seq);
+    expect_finite(&logits)?;
+    Ok((seconds, logits))
+}
+
+fn expect_finite(logits: &[f32]) -> Result<()> {
+    if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
+        bail!("the logits are not finite: the speed of a wrong answer is worth nothing");
+    }
+    Ok(())
+}
+
+/// Sequences that grow by a token each in every step.
+struct Answers {
+    seqs: Vec<SeqId>,
+    next: Vec<Vec<TokenId>>,
+    logits: Vec<f32>,
+}
+
+impl Answers {
+    /// Reads a prompt for each.
+    fn begin(model: &mut Model, args: &Bench, n_seqs: usize) -> Result<Self> {
+        let Limits { n_vocab, step_tokens, .. } = model.limits();
+        let (mut seqs, mut next) = (Vec::new(), Vec::new());
+        for salt in 0..n_seqs {
+            let prompt = tokens(args.depth, salt, n_vocab);
+            let room = args.depth + args.decode;
+            seqs.push(load::prefill(model, &prompt, room, step_tokens, LogitsOf::Last, |_, _| {})?);
+            next.push(tokens(1, salt + 1, n_vocab));
+        }
+        Ok(Self { seqs, next, logits: Vec::new() })
+    }
+
+    /// The model's speed is measured, not the sampler's: what comes next does not depend on the logits.
+    fn step(&mut self, model: &mut Model) -> Result<()> {
+        let chunks: Vec<Chunk<'_>> = self
+            .seqs
+            .iter()
+            .zip(&self.next)
+            .map(|(&seq, tokens)| Chunk { seq, tokens, logits: LogitsOf::Last })
+            .collect();
+        model.step(&chunks, &mut self.logits)?;
+        let n_vocab = model.limits().n_vocab as TokenId;
+        self.next.iter_mut().for_each(|token| token[0] = (token[0] * 31 + 7) % n_vocab);
+        Ok(())
+    }
+
+    fn close(self, model: &mut Model) {
+        self.seqs.into_iter().for_each(|seq| model.close(seq));
+    }
+}
