@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
-use tensor::{DType, SCALE_BLOCK};
+use tensor::{DType, Layout, SCALE_BLOCK};
 
 use crate::ExpertKey;
 use crate::expert::parse_stacked;
@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) dtype: DType,
     /// Outermost dimension first.
     pub(crate) shape: Vec<usize>,
+    /// Order of the bytes.
+    pub(crate) layout: Layout,
     /// Index into the source's files.
     pub(crate) file: usize,
     /// From the start of that file.

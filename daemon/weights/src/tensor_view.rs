@@ -1,6 +1,6 @@
 //! A tensor of an opened model: its description and its mapped bytes.
 
-use tensor::{BlockScale, DType, Matrix, quant};
+use tensor::{BlockScale, DType, Layout, Matrix, quant};
 
 use crate::Error;
 
@@ -15,7 +15,9 @@ pub struct Tensor<'a> {
     pub dtype: DType,
     /// Outermost dimension first: `[rows, cols]`.
     pub shape: &'a [usize],
-    /// Row after row, little-endian, no alignment promised.
+    /// Order of the bytes.
+    pub layout: Layout,
+    /// As `layout` says, little-endian, no alignment promised.
     pub data: &'a [u8],
     /// Block scales of an FP8 tensor.
     pub scale: Option<BlockScale<'a>>,
@@ -38,7 +40,7 @@ impl<'a> Tensor<'a> {
     /// The tensor has not exactly two dimensions.
     pub fn matrix(&self) -> Result<Matrix<'a>, Error> {
         let &[rows, cols] = self.shape else { return Err(self.not_a_matrix()) };
-        let matrix = Matrix::new(self.dtype, rows, cols, self.data).map_err(|_| self.not_a_matrix())?;
+        let matrix = self.rows(rows, cols)?;
         match self.scale {
             Some(scale) => matrix.with_scale(scale).ok_or_else(|| self.not_a_matrix()),
             None => Ok(matrix),
@@ -51,12 +53,15 @@ impl<'a> Tensor<'a> {
     /// The tensor has fewer than two dimensions.
     pub fn stacked(&self) -> Result<Matrix<'a>, Error> {
         match *self.shape {
-            [.., _, _, cols] => {
-                let n_rows = self.len() / cols.max(1);
-                Matrix::new(self.dtype, n_rows, cols, self.data).map_err(|_| self.not_a_matrix())
-            }
+            [.., _, _, cols] => self.rows(self.len() / cols.max(1), cols),
             _ => self.matrix(),
         }
+    }
+
+    /// The bytes as a matrix of this shape, without scales.
+    fn rows(&self, rows: usize, cols: usize) -> Result<Matrix<'a>, Error> {
+        let matrix = Matrix::new(self.dtype, rows, cols, self.data).ok();
+        matrix.and_then(|matrix| matrix.with_layout(self.layout)).ok_or_else(|| self.not_a_matrix())
     }
 
     fn not_a_matrix(&self) -> Error {
@@ -66,19 +71,18 @@ impl<'a> Tensor<'a> {
     /// All values as f32, with FP8 scales applied; integers are converted.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.len()];
-        decode(self.dtype, self.data, &mut out);
-        if let (Some(scale), &[_, cols]) = (self.scale, self.shape) {
-            for (row, values) in out.chunks_exact_mut(cols).enumerate() {
-                for (col, value) in values.iter_mut().enumerate() {
-                    *value *= scale.at(row, col);
-                }
+        match self.matrix() {
+            Ok(matrix) if self.dtype != DType::I32 => {
+                let rows = out.chunks_exact_mut(matrix.cols());
+                rows.enumerate().for_each(|(row, out)| matrix.decode_row(row, out));
             }
+            _ => decode(self.dtype, self.data, &mut out),
         }
         out
     }
 }
 
-/// Decodes every data type, plain integers included.
+/// Decodes values that lie one after another, of every data type, plain integers included.
 fn decode(dtype: DType, data: &[u8], out: &mut [f32]) {
     if dtype == DType::I32 {
         for (value, bytes) in out.iter_mut().zip(data.chunks_exact(4)) {

@@ -84,6 +84,7 @@ impl Weights {
             published: &entry.published,
             dtype: entry.dtype,
             shape: &entry.shape,
+            layout: entry.layout,
             data: self.bytes_of(entry),
             scale: scale.map(|scale| BlockScale {
                 rows: scale.shape[0],

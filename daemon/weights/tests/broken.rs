@@ -7,6 +7,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use support::{deepseek_fp8, gguf};
+use tensor::{DType, Layout};
 use weights::gguf::{Header, TensorFacts, hyperparameters};
 use weights::pack::Manifest;
 use weights::{Error, GgufTokenizer, ImportOptions, hf, import, open, safetensors};
@@ -147,7 +148,8 @@ fn manifest_lies_are_found() {
     };
     let layer = |m: &mut Manifest| m.experts.as_mut().unwrap().layers[0].clone();
     let cases = [
-        (lie(&|m| m.version = 2), "version 2 is not supported"),
+        (lie(&|m| m.version = 3), "version 3 is not supported"),
+        (lie(&|m| m.version = 0), "version 0 is not supported"),
         (lie(&|m| m.format = "zip".into()), "not \"wels-pack\""),
         (lie(&|m| m.hyperparameters.n_heads = 0), "n_heads"),
         (lie(&|m| m.dense.tensors[1].offset = 0), "a page of its own"),
@@ -170,6 +172,47 @@ fn manifest_lies_are_found() {
     for (error, want) in cases {
         assert!(error.contains(want), "{want}: {error}");
     }
+}
+
+#[test]
+fn layouts_that_no_matrix_can_have_are_refused() {
+    let model = gguf("tiny-deepseek-v3-k256.q4_k_m.gguf");
+    import(&model.path, &model.beside("pack"), &ImportOptions::default(), &mut |_| {}).unwrap();
+    let good = fs::read(model.beside("pack").join("pack.json")).unwrap();
+    let good = Manifest::parse(&good).unwrap();
+    let refused = |manifest: Manifest, tensor: &str| {
+        let error = Manifest::parse(&manifest.to_json()).unwrap_err().to_string();
+        assert!(error.contains(tensor) && error.contains("said to be interleaved"), "{tensor}: {error}");
+    };
+    // A vector, floats, a stack of matrices.
+    for name in ["output_norm.weight", "blk.1.ffn_gate_inp.weight", "blk.0.attn_k_b.weight"] {
+        let mut lie = good.clone();
+        lie.dense.tensors.iter_mut().find(|t| t.name == name).unwrap().layout = Layout::Rows16;
+        refused(lie, name);
+    }
+    let mut matrix = good.clone();
+    let t = &mut matrix.dense.tensors[0];
+    assert_eq!((t.layout, t.dtype), (Layout::Rows16, DType::Q6K));
+    (t.shape, t.bytes) = (vec![40, 256], 40 * 210);
+    refused(matrix.clone(), "output.weight");
+    let t = &mut matrix.dense.tensors[0];
+    (t.dtype, t.shape, t.bytes) = (DType::F16, vec![32, 256], 32 * 512);
+    refused(matrix.clone(), "output.weight");
+    // Matrices per head, which kernels cut apart.
+    let mut per_head = good.clone();
+    per_head.dense.tensors[0].name = "blk.0.attn_kv_b.weight".into();
+    refused(per_head, "attn_kv_b");
+    let mut part = good.clone();
+    let layer = &mut part.experts.as_mut().unwrap().layers[0];
+    (layer.parts[2].shape, layer.parts[2].bytes) = (vec![8, 256], 8 * 210);
+    layer.record_bytes = layer.parts[2].offset + 8 * 210;
+    refused(part, "blk.1.ffn_down.*.weight");
+    let mut old = good;
+    old.version = 1;
+    refused(old.clone(), "output.weight");
+    let unknown = String::from_utf8(old.to_json()).unwrap().replace("rows16", "rows17");
+    let error = Manifest::parse(unknown.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("rows17"), "{error}");
 }
 
 /// A change to a file: bytes overwritten, taken out, doubled.

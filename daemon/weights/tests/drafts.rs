@@ -5,8 +5,9 @@ mod support;
 
 use std::fs;
 
-use support::{assert_equal, deepseek_fp8, deepseek_fp8_where};
+use support::{assert_equal, deepseek_fp8, deepseek_fp8_where, gguf_files};
 use tempfile::TempDir;
+use tensor::DType;
 use weights::gguf::MetadataWriter;
 use weights::{Error, ImportOptions, Weights, import, open};
 
@@ -95,7 +96,10 @@ fn gguf_file(
     }
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("model.gguf");
-    fs::write(&path, with_tensors(metadata, &tensors)).unwrap();
+    let tensors: Vec<_> = tensors.into_iter().map(|(name, shape)| (name, DType::F32, shape)).collect();
+    let (mut bytes, n_data) = gguf_files::header(metadata, &tensors);
+    bytes.resize(bytes.len() + n_data, 0);
+    fs::write(&path, bytes).unwrap();
     let opened = open(&path);
     (dir, opened)
 }
@@ -122,24 +126,6 @@ fn layer_tensors(layer: usize, is_draft: bool) -> Vec<(String, Vec<usize>)> {
         tensors.extend([("nextn.hnorm", vec![8]), ("nextn.shared_head_norm", vec![8])]);
     }
     tensors.into_iter().map(|(name, shape)| (format!("blk.{layer}.{name}.weight"), shape)).collect()
-}
-
-/// The metadata with a table of F32 tensors behind it, all zeros.
-fn with_tensors(metadata: MetadataWriter, tensors: &[(String, Vec<usize>)]) -> Vec<u8> {
-    let mut out = metadata.finish();
-    out[8..16].copy_from_slice(&(tensors.len() as u64).to_le_bytes());
-    let mut offset = 0usize;
-    for (name, shape) in tensors {
-        out.extend((name.len() as u64).to_le_bytes());
-        out.extend(name.as_bytes());
-        out.extend((shape.len() as u32).to_le_bytes());
-        shape.iter().rev().for_each(|&dim| out.extend((dim as u64).to_le_bytes()));
-        out.extend(0u32.to_le_bytes());
-        out.extend((offset as u64).to_le_bytes());
-        offset = (offset + 4 * shape.iter().product::<usize>()).next_multiple_of(32);
-    }
-    out.resize(out.len().next_multiple_of(32) + offset, 0);
-    out
 }
 
 #[test]

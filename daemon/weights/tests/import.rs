@@ -3,16 +3,18 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use sha2::{Digest, Sha256};
-use support::{all, assert_equal, contents, deepseek_fp8, folder, gguf};
+use support::{all, assert_equal, contents, deepseek_fp8, folder, gguf, gguf_files::of_all_types};
+use tensor::Layout;
 use weights::pack::Pack;
 use weights::{Error, ImportOptions, Stage, import, open};
 
 #[test]
-fn a_pack_equals_its_source_byte_for_byte() {
-    for model in all().chain([deepseek_fp8()]) {
+fn a_pack_holds_its_source_byte_for_byte() {
+    for model in all().chain([deepseek_fp8(), of_all_types()]) {
         let dest = model.beside("pack");
         let mut last = 0;
         let mut finished = false;
@@ -39,11 +41,50 @@ fn a_pack_equals_its_source_byte_for_byte() {
 
 #[test]
 fn chunk_size_changes_nothing() {
-    let model = deepseek_fp8();
-    let options = ImportOptions { chunk_bytes: 777, checkpoint_bytes: 5000, ..ImportOptions::default() };
-    import(&model.path, &model.beside("large"), &ImportOptions::default(), &mut |_| {}).unwrap();
-    import(&model.path, &model.beside("small"), &options, &mut |_| {}).unwrap();
-    assert!(contents(&model.beside("large")).unwrap() == contents(&model.beside("small")).unwrap());
+    for model in [deepseek_fp8(), of_all_types(), gguf("tiny-deepseek-v3-k256.q4_k_m.gguf")] {
+        import(&model.path, &model.beside("large"), &ImportOptions::default(), &mut |_| {}).unwrap();
+        let large = contents(&model.beside("large")).unwrap();
+        for chunk_bytes in [777, 20_000] {
+            let options = ImportOptions { chunk_bytes, checkpoint_bytes: 50_000, ..ImportOptions::default() };
+            let dest = model.beside(&format!("small-{chunk_bytes}"));
+            import(&model.path, &dest, &options, &mut |_| {}).unwrap();
+            assert!(large == contents(&dest).unwrap(), "{}, {chunk_bytes}", model.path.display());
+        }
+    }
+}
+
+#[test]
+fn rows_of_matrices_that_kernels_multiply_with_are_interleaved() {
+    let model = of_all_types();
+    let dest = model.beside("pack");
+    import(&model.path, &dest, &ImportOptions::default(), &mut |_| {}).unwrap();
+    let (source, pack) = (open(&model.path).unwrap(), open(&dest).unwrap());
+    assert!(source.tensors().all(|tensor| tensor.layout == Layout::Rows));
+    for tensor in pack.tensors() {
+        let is_interleaved = tensor.layout == Layout::Rows16;
+        assert_eq!(is_interleaved, Layout::Rows16.fits(tensor.dtype, tensor.shape[0]), "{}", tensor.name);
+        let same_bytes = tensor.data == source.require(tensor.name).unwrap().data;
+        assert_eq!(is_interleaved, !same_bytes, "{}", tensor.name);
+    }
+    let interleaved = pack.tensors().filter(|tensor| tensor.layout == Layout::Rows16);
+    assert_eq!(interleaved.map(|tensor| tensor.dtype).collect::<BTreeSet<_>>().len(), 12);
+}
+
+#[test]
+fn experts_are_interleaved_and_matrices_per_head_are_not() {
+    let model = gguf("tiny-deepseek-v3-k256.q4_k_m.gguf");
+    let dest = model.beside("pack");
+    import(&model.path, &dest, &ImportOptions::default(), &mut |_| {}).unwrap();
+    let pack = Pack::open(&dest).unwrap();
+    let experts = pack.manifest().experts.as_ref().unwrap();
+    assert!(experts.layers[0].parts.iter().all(|part| part.layout == Layout::Rows16));
+    let rows = open(&dest).unwrap();
+    let layout = |name: &str| rows.require(name).unwrap().layout;
+    assert_eq!(layout("token_embd.weight"), Layout::Rows16);
+    assert_eq!(layout("blk.1.ffn_down.7.weight"), Layout::Rows16);
+    assert_eq!(layout("blk.1.attn_k_b.weight"), Layout::Rows);
+    assert_eq!(layout("blk.1.attn_v_b.weight"), Layout::Rows);
+    assert_eq!(layout("blk.1.attn_norm.weight"), Layout::Rows);
 }
 
 #[test]

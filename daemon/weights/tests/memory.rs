@@ -4,6 +4,8 @@
 //! selected), so that limit and kill are real ones.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod support;
+
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +14,9 @@ use std::process::{Command, ExitStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use serde_json::{Map, json};
+use support::gguf_files;
 use tempfile::TempDir;
-use weights::gguf::MetadataWriter;
+use tensor::DType;
 use weights::pack::Pack;
 use weights::{ImportOptions, import, open};
 
@@ -58,7 +61,8 @@ fn check(model: &Path) {
     let status = run_child(model, &dest, bytes / 2, 4 * MIB);
     assert_eq!(status.signal(), Some(9), "the child was not killed half-way: {status}");
     assert!(!dest.exists());
-    let status = run_child(model, &dest, usize::MAX, 4 * MIB);
+    // More than half of the limit, chunk and interleaved copy together.
+    let status = run_child(model, &dest, usize::MAX, 40 * MIB);
     assert!(status.success(), "the resumed import: {status}");
     assert_eq!(open(&dest).unwrap().bytes() as usize, bytes);
     assert!(Pack::open(&dest).unwrap().verify(&mut |_| {}).unwrap().is_empty());
@@ -74,43 +78,14 @@ fn sparse(path: &Path, header: &[u8], bytes: usize) {
     file.set_len((header.len() + bytes) as u64).unwrap();
 }
 
-/// One layer of a Llama with a large vocabulary.
+/// One layer of a Llama with a large vocabulary: rows are interleaved on the way.
 #[test]
 fn a_gguf_file_is_imported_in_little_memory() {
     let dir = TempDir::new().unwrap();
-    let (d, vocab) = (1024, 36_000);
-    let mut metadata = MetadataWriter::new();
-    metadata.string("general.architecture", "llama");
-    let numbers = [
-        ("block_count", 1),
-        ("embedding_length", d),
-        ("feed_forward_length", d),
-        ("context_length", 64),
-        ("attention.head_count", 8),
-    ];
-    numbers.iter().for_each(|(key, value)| metadata.u32(&format!("llama.{key}"), *value as u32));
-    metadata.f32("llama.attention.layer_norm_rms_epsilon", 1e-6);
-    let square = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-    let square = square.map(|name| (format!("blk.0.{name}.weight"), vec![d, d]));
-    let norms = ["blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"];
-    let norms = norms.map(|name| (format!("{name}.weight"), vec![d]));
-    let large = ["token_embd", "output"].map(|name| (format!("{name}.weight"), vec![vocab, d]));
-    let mut header = metadata.finish();
-    let tensors: Vec<(String, Vec<usize>)> = square.into_iter().chain(norms).chain(large).collect();
-    header[8..16].copy_from_slice(&(tensors.len() as u64).to_le_bytes());
-    let mut offset = 0;
-    for (name, shape) in &tensors {
-        header.extend((name.len() as u64).to_le_bytes());
-        header.extend(name.as_bytes());
-        header.extend((shape.len() as u32).to_le_bytes());
-        shape.iter().rev().for_each(|&dim| header.extend((dim as u64).to_le_bytes()));
-        header.extend(0u32.to_le_bytes());
-        header.extend((offset as u64).to_le_bytes());
-        offset += 4 * shape.iter().product::<usize>();
-    }
-    header.resize(header.len().next_multiple_of(32), 0);
+    let (metadata, tensors) = gguf_files::llama((1, 1024, 140_000), |_| DType::Q8_0);
+    let (header, n_bytes) = gguf_files::header(metadata, &tensors);
     let path = dir.path().join("model.gguf");
-    sparse(&path, &header, offset);
+    sparse(&path, &header, n_bytes);
     check(&path);
 }
 

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
-use support::{Bytes, Model, contents, deepseek_fp8};
+use support::{Bytes, Model, contents, deepseek_fp8, gguf};
 use weights::{ImportOptions, ImportReport, import, open};
 
 const SEED: u64 = 0x5eed_f00d;
@@ -109,6 +109,31 @@ fn a_twice_killed_import_goes_on_to_the_same_pack() {
     let report = finish(&model, &dest);
     assert!(report.resumed_bytes > 0);
     assert!(contents(&dest).unwrap() == contents(&reference).unwrap());
+}
+
+#[test]
+fn a_kill_in_any_chunk_of_any_kind_of_tensor_is_made_good() {
+    // Interleaved, alone and in a record; row after row: a matrix, a stack of them.
+    let kinds = [
+        "token_embd.weight",
+        "blk.1.ffn_down.5.weight",
+        "blk.1.ffn_gate_inp.weight",
+        "blk.1.attn_k_b.weight",
+    ];
+    let model = gguf("tiny-deepseek-v3-k256.q4_k_m.gguf");
+    let (reference, mut items) = (model.beside("complete"), Vec::new());
+    import(&model.path, &reference, &options(), &mut |p| items.push(p.item.to_owned())).unwrap();
+    let reference = contents(&reference).unwrap();
+    for kind in kinds {
+        let steps: Vec<usize> = (0..items.len()).filter(|&step| items[step] == kind).collect();
+        for step in [steps[0], steps[steps.len() / 2], steps[steps.len() - 1]] {
+            let dest = model.beside(&format!("pack-{step}"));
+            let status = run_child(&model, &dest, "KILL_AT_STEP", step as u64, "").status;
+            assert_eq!(status.signal(), Some(9), "{kind}: the child was not killed");
+            finish(&model, &dest);
+            assert!(contents(&dest).unwrap() == reference, "{kind}, step {step}: packs differ");
+        }
+    }
 }
 
 #[test]

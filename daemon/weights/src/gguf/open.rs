@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tensor::Layout;
+
 use super::hyper::{TensorFacts, hyperparameters};
 use super::split::{self, PartName};
 use super::{Header, Metadata, Problem};
@@ -87,6 +89,7 @@ impl Parts {
                 published: info.name,
                 dtype: info.dtype,
                 shape: info.shape,
+                layout: Layout::Rows,
                 file: self.files.len(),
                 offset: info.offset,
                 bytes: info.bytes,

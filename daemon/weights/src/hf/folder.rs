@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
+use tensor::Layout;
 
 use super::config::{self, Config};
 use super::names::{self, Mapped};
@@ -139,6 +140,7 @@ impl Shards {
             published: info.name,
             dtype,
             shape: info.shape,
+            layout: Layout::Rows,
             file: self.files.len(),
             offset: info.offset,
             bytes: info.bytes,

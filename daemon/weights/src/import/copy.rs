@@ -4,10 +4,11 @@ use std::os::unix::fs::FileExt;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sha2::{Digest, Sha256};
+use tensor::interleave;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::journal::to_hex;
-use super::plan::{Piece, Plan, Slot};
+use super::plan::{Group, Piece, Plan, Slot};
 use super::workspace::{Workspace, write_error};
 use super::{ImportOptions, Progress, Stage};
 use crate::Error;
@@ -37,7 +38,7 @@ impl<'a> Copier<'a> {
         progress: &'a mut dyn FnMut(Progress<'_>),
     ) -> Self {
         let total = source.files.iter().map(|file| file.bytes).sum();
-        let buffer = vec![0; options.chunk_bytes.max(1)];
+        let buffer = vec![0; plan.buffer_bytes(options.chunk_bytes)];
         Self { source, plan, workspace, options, progress, buffer, total, unsaved: 0 }
     }
 
@@ -79,11 +80,13 @@ impl<'a> Copier<'a> {
 
     fn copy(&mut self, file: &DataFile, piece: &Piece) -> Result<(), Error> {
         let end = piece.offset + piece.bytes;
+        let chunk_bytes = piece.chunk_bytes(self.options.chunk_bytes) as u64;
         let mut hasher = Xxh3::new();
         while self.workspace.state.position < end {
-            let to = piece.to + (self.workspace.state.position - piece.offset);
-            let n = self.read(file, end, &piece.name)?;
-            let chunk = &self.buffer[..n];
+            let position = self.workspace.state.position;
+            let to = piece.to + (position - piece.offset);
+            let n = self.read(file, end.min(position + chunk_bytes), &piece.name)?;
+            let chunk = arrange(&mut self.buffer, n, piece.group);
             hasher.update(chunk);
             let workspace = &*self.workspace;
             let output = match piece.slot {
@@ -109,4 +112,15 @@ impl<'a> Copier<'a> {
         (self.progress)(Progress { stage: Stage::Copy, bytes_done, bytes_total: self.total, item });
         Ok(n)
     }
+}
+
+/// The first `n` bytes of the buffer as they lie in the pack: themselves, or interleaved into the bytes behind them.
+fn arrange(buffer: &mut [u8], n: usize, group: Option<Group>) -> &[u8] {
+    let (rows, rest) = buffer.split_at_mut(n);
+    let Some(Group { dtype, bytes }) = group else { return rows };
+    let lanes = &mut rest[..n];
+    for (rows, lanes) in rows.chunks_exact(bytes).zip(lanes.chunks_exact_mut(bytes)) {
+        interleave(dtype, rows, lanes);
+    }
+    lanes
 }

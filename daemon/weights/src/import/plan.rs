@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use tensor::{DType, Layout};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::catalogue::Entry;
 use crate::expert::ExpertKey;
 use crate::hf::{TOKENIZER, TOKENIZER_CONFIG};
 use crate::pack::{
-    CHAT_TEMPLATE, Dense, DenseTensor, Experts, FORMAT, GGUF_TOKENIZER, Hash, LICENCE, Layout, Manifest,
-    PAGE_BYTES, PART_ALIGN, RecordLayer, RecordPart, VERSION,
+    CHAT_TEMPLATE, Dense, DenseTensor, Experts, FORMAT, GGUF_TOKENIZER, Hash, LICENCE, Manifest, PAGE_BYTES,
+    PART_ALIGN, RecordLayer, RecordPart, VERSION, group_bytes, layout_of,
 };
 use crate::source::Source;
 use crate::{Error, ExpertPart, TokenizerFiles};
@@ -24,10 +25,39 @@ pub(super) struct Piece {
     /// In that file.
     pub(super) offset: u64,
     pub(super) bytes: u64,
+    /// What of it is permuted on the way.
+    pub(super) group: Option<Group>,
     /// Where it goes.
     pub(super) slot: Slot,
     /// In `dense.bin` or `experts.bin`.
     pub(super) to: u64,
+}
+
+impl Piece {
+    /// Bytes to read at once with `limit` of memory: whole groups, with as much room for their interleaved copy. At least
+    /// one group, whatever the limit.
+    pub(super) fn chunk_bytes(&self, limit: usize) -> usize {
+        match self.group {
+            None => limit.max(1),
+            Some(Group { bytes, .. }) => (limit / 2 / bytes).max(1) * bytes,
+        }
+    }
+}
+
+/// Rows that are interleaved together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    pub(super) dtype: DType,
+    pub(super) bytes: usize,
+}
+
+impl Group {
+    /// Of the tensor `entry` if it is interleaved.
+    fn of(entry: &Entry, layout: Layout) -> Option<Self> {
+        let (dtype, cols) = (entry.dtype, *entry.shape.last()?);
+        let bytes = (layout == Layout::Rows16).then(|| group_bytes(dtype, cols))??;
+        Some(Self { dtype, bytes })
+    }
 }
 
 /// A place in the manifest's tables; indices into them.
@@ -72,6 +102,12 @@ impl Plan {
         Ok(Self { manifest, pieces, side_files: side_files(source), fingerprint })
     }
 
+    /// Memory that copying takes with `limit` of it: more only where two groups of rows need more.
+    pub(super) fn buffer_bytes(&self, limit: usize) -> usize {
+        let groups = self.pieces.iter().filter_map(|piece| piece.group);
+        groups.map(|group| 2 * group.bytes).max().unwrap_or(1).max(limit)
+    }
+
     /// Sizes of `dense.bin` and `experts.bin`.
     pub(super) fn file_sizes(&self) -> (u64, Option<u64>) {
         (self.manifest.dense.bytes, self.manifest.experts.as_ref().map(|experts| experts.bytes))
@@ -82,13 +118,14 @@ fn lay_out_dense(entries: &[&Entry], pieces: &mut Vec<Piece>) -> Dense {
     let mut dense = Dense { bytes: 0, tensors: Vec::with_capacity(entries.len()) };
     for (tensor, entry) in entries.iter().enumerate() {
         let offset = dense.bytes;
-        pieces.push(piece(entry, Slot::Dense { tensor }, offset));
+        let layout = layout_of(&entry.name, entry.dtype, &entry.shape);
+        pieces.push(piece(entry, layout, Slot::Dense { tensor }, offset));
         dense.tensors.push(DenseTensor {
             name: entry.name.clone(),
             published: entry.published.clone(),
             dtype: entry.dtype,
             shape: entry.shape.clone(),
-            layout: Layout::Rows,
+            layout,
             offset,
             bytes: entry.bytes,
             xxh3: Hash::default(),
@@ -98,9 +135,10 @@ fn lay_out_dense(entries: &[&Entry], pieces: &mut Vec<Piece>) -> Dense {
     dense
 }
 
-fn piece(entry: &Entry, slot: Slot, to: u64) -> Piece {
+fn piece(entry: &Entry, layout: Layout, slot: Slot, to: u64) -> Piece {
     let Entry { name, file, offset, bytes, .. } = entry;
-    Piece { name: name.clone(), file: *file, offset: *offset, bytes: *bytes, slot, to }
+    let group = Group::of(entry, layout);
+    Piece { name: name.clone(), file: *file, offset: *offset, bytes: *bytes, group, slot, to }
 }
 
 /// Parts of one expert in record order: weight before scales.
@@ -127,7 +165,7 @@ fn lay_out_experts(
             check_uniform(source, (*number, expert), key, parts, first)?;
             for (part, (entry, at)) in parts.values().zip(&layer.parts).enumerate() {
                 let slot = Slot::Record { layer: experts.layers.len(), expert, part };
-                pieces.push(piece(entry, slot, layer.record_offset(key) + at.offset));
+                pieces.push(piece(entry, at.layout, slot, layer.record_offset(key) + at.offset));
             }
         }
         experts.bytes = layer.record_offset(by_expert.len() as u32);
@@ -141,12 +179,14 @@ fn record_layer(layer: u32, offset: u64, n_experts: usize, first: &Parts<'_>) ->
     let mut end = 0u64;
     for (&(part, kind), entry) in first {
         let offset = end.next_multiple_of(PART_ALIGN);
+        let name = format!("blk.{layer}.{}.*.{kind}", part.stem());
+        let layout = layout_of(&name, entry.dtype, &entry.shape);
         parts.push(RecordPart {
-            name: format!("blk.{layer}.{}.*.{kind}", part.stem()),
+            name,
             published: entry.published.replace(".experts.0.", ".experts.*."),
             dtype: entry.dtype,
             shape: entry.shape.clone(),
-            layout: Layout::Rows,
+            layout,
             offset,
             bytes: entry.bytes,
         });

@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
-use tensor::DType;
+use tensor::{DType, Layout};
 
-use super::manifest::{Experts, FORMAT, Manifest, PAGE_BYTES, PART_ALIGN, RecordLayer, SIDE_FILES, VERSION};
+use super::layout::layout_of;
+use super::manifest::{
+    Experts, FORMAT, Manifest, PAGE_BYTES, PART_ALIGN, RecordLayer, SIDE_FILES, VERSION, VERSION_OF_ROWS,
+};
 use crate::BadField;
 
 /// Tensors in `dense.bin`.
@@ -34,7 +37,9 @@ pub enum Problem {
         got: String,
     },
     /// A version of another time.
-    #[error("pack version {got} is not supported (this program reads {VERSION}); import the model again")]
+    #[error(
+        "pack version {got} is not supported (this program reads {VERSION_OF_ROWS} to {VERSION}); import the model again"
+    )]
     Version {
         /// Of the pack.
         got: u32,
@@ -94,12 +99,13 @@ impl Manifest {
         if manifest.format != FORMAT {
             return Err(Problem::Format { got: manifest.format });
         }
-        if manifest.version != VERSION {
+        if !(VERSION_OF_ROWS..=VERSION).contains(&manifest.version) {
             return Err(Problem::Version { got: manifest.version });
         }
         manifest.hyperparameters.check().map_err(Problem::Hyperparameters)?;
         manifest.check_dense()?;
         manifest.experts.as_ref().map_or(Ok(()), check_experts)?;
+        manifest.check_layouts()?;
         manifest.check_side_files()?;
         Ok(manifest)
     }
@@ -128,6 +134,19 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    fn check_layouts(&self) -> Result<(), Problem> {
+        let dense = self.dense.tensors.iter().map(|t| (&t.name, t.layout, t.dtype, &t.shape));
+        let layers = self.experts.iter().flat_map(|experts| &experts.layers);
+        let parts = layers.flat_map(|layer| &layer.parts).map(|p| (&p.name, p.layout, p.dtype, &p.shape));
+        let odd = dense.chain(parts).find(|&(name, layout, dtype, shape)| {
+            let is_allowed = self.version > VERSION_OF_ROWS && layout == layout_of(name, dtype, shape);
+            layout != Layout::Rows && !is_allowed
+        });
+        let what =
+            "its rows are said to be interleaved, but its name, type, shape or pack's version forbids it";
+        odd.map_or(Ok(()), |(name, ..)| Err(Problem::Tensor { tensor: name.clone(), what }))
     }
 
     fn check_side_files(&self) -> Result<(), Problem> {

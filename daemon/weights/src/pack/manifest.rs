@@ -1,7 +1,7 @@
 //! `pack.json`.
 
 use serde::{Deserialize, Serialize};
-use tensor::DType;
+use tensor::{DType, Layout};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::generation::Generation;
@@ -20,8 +20,10 @@ pub(crate) const SIDE_FILES: [&str; 5] =
 
 /// `format` of every manifest.
 pub(crate) const FORMAT: &str = "wels-pack";
-/// The version written, and the only one read so far.
-pub(crate) const VERSION: u32 = 1;
+/// The version written.
+pub(crate) const VERSION: u32 = 2;
+/// The oldest version read: every tensor lies row after row.
+pub(crate) const VERSION_OF_ROWS: u32 = 1;
 /// Dense tensors and records start on multiples of this.
 pub const PAGE_BYTES: u64 = 4096;
 /// Parts of a record start on multiples of this.
@@ -128,14 +130,6 @@ impl RecordLayer {
     pub fn record_offset(&self, expert: u32) -> u64 {
         self.offset + u64::from(expert) * self.stride
     }
-}
-
-/// Order of a tensor's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// Row after row, blocks as published.
-    Rows,
 }
 
 /// A small file beside the manifest.

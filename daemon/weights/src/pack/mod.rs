@@ -19,7 +19,8 @@
 //! record       | gate | up | down |                                 each part starts on 64 bytes;
 //!              FP8: | gate | its scales | up | its scales | down | its scales |
 //!
-//! xxh3 of a tensor   XXH3-64 of its bytes
+//! a tensor           row after row, or 16 rows interleaved: see `layout_of`; `tensor::interleave` draws the bytes
+//! xxh3 of a tensor   XXH3-64 of its bytes as they lie here
 //! xxh3 of a record   XXH3-64 of the parts' XXH3-64s, 8 bytes each, little-endian, in record order: parts can be
 //!                    hashed as they arrive, and one read of the record is enough to check it
 //! ```
@@ -30,18 +31,20 @@
 //! Start reading at [`Manifest`], then [`Pack`].
 
 mod check;
+mod layout;
 mod manifest;
 mod open;
 mod verify;
 
 pub use check::Problem;
 pub use manifest::{
-    Dense, DenseTensor, Experts, Hash, Layout, Manifest, PAGE_BYTES, PART_ALIGN, RecordLayer, RecordPart,
-    SideFile,
+    Dense, DenseTensor, Experts, Hash, Manifest, PAGE_BYTES, PART_ALIGN, RecordLayer, RecordPart, SideFile,
 };
 pub use open::Pack;
+pub use tensor::Layout;
 pub use verify::Finding;
 
+pub(crate) use layout::{group_bytes, layout_of};
 pub(crate) use manifest::{
     CHAT_TEMPLATE, DENSE, EXPERTS, FORMAT, GGUF_TOKENIZER, LICENCE, MANIFEST, SIDE_FILES, VERSION,
 };
