@@ -12,7 +12,7 @@ use crate::console;
 use crate::workspace::Workspace;
 
 /// Lines of a failed program's output that its error repeats.
-const TAIL_LINES_MAX: usize = 30;
+const TAIL_LINES_MAX: usize = 60;
 /// Words of a command that its error repeats.
 const SHOWN_WORDS_MAX: usize = 20;
 

@@ -125,7 +125,7 @@ impl Contest<'_> {
         outcome.theirs.extend(self.peers.iter().map(|peer| Rival::new(&peer.name())));
         for round in 1..=pairs {
             let speed = self.ours(ours, &logits.of("wels")).context("Wels cannot be measured")?;
-            console::note(format_args!("round {round}: wels         {}", words(&speed)));
+            console::note(format_args!("round {round}: wels                  {}", words(&speed)));
             outcome.ours.push(speed);
             for (peer, rival) in self.peers.iter_mut().zip(&mut outcome.theirs) {
                 rival.round(self.workspace, peer, theirs, &self.work, &logits);
@@ -157,7 +157,7 @@ impl Rival {
         let file = logits.of("peer");
         let mut measured = peer.bench(workspace, model, work, &file);
         if measured.is_err() && self.speeds.is_empty() && peer.try_without_repacking() {
-            console::note(format_args!("         {:<12} fails; without repacking:", self.name));
+            console::note(format_args!("         {:<21} fails; without repacking:", self.name));
             measured = peer.bench(workspace, model, work, &file);
             self.name = peer.name();
         }
@@ -165,13 +165,13 @@ impl Rival {
             .and_then(|output| Ok((Speed::parse(&output)?, Likeness::of(&logits.of("wels"), &file)?)))
         {
             Ok((speed, likeness)) => {
-                console::note(format_args!("         {:<12} {}", self.name, words(&speed)));
+                console::note(format_args!("         {:<21} {}", self.name, words(&speed)));
                 self.speeds.push(speed);
                 self.likeness = Some(likeness);
             }
             Err(error) => {
                 let reason = error.to_string();
-                console::note(format_args!("         {:<12} {reason}", self.name));
+                console::note(format_args!("         {:<21} {reason}", self.name));
                 self.failed = Some(reason);
             }
         }

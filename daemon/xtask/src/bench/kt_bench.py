@@ -127,7 +127,7 @@ def main() -> None:
     steps, missing = [], []
     for backend, down in backends:
         if backend != "llamafile" and not (name == "amx" and hasattr(kernel.moe, backend)):
-            missing.append(f"kt-kernel's {backend} needs AMX, which this run has not: {name}")
+            missing.append(f"kt-kernel's {backend} needs AMX; this run uses {name}")
             continue
         layer = Layer(kernel, pool, args.shape, backend, down)
         for n in TOKENS:

@@ -84,7 +84,11 @@ fn bring(workspace: &Workspace) -> Result<PathBuf> {
 fn of_wels(workspace: &Workspace, wels: &Path, how: &How) -> Result<Line> {
     let [d_model, d_expert, top_k, n_experts] = SHAPE;
     let bench = Tool::new(workspace, wels).args(["bench", "--kernels", "--json", "--threads"]);
-    let bench = bench.arg(how.threads().to_string()).arg("--moe");
+    let bench = bench.arg(how.threads().to_string()).args([
+        "--repeat",
+        &how.repeat.unwrap_or(3).to_string(),
+        "--moe",
+    ]);
     let bench = bench.arg(format!("{d_model}x{d_expert}:{top_k}/{n_experts}"));
     let bench = match how.level {
         Some(level) => bench.env("WELS_CPU", level.wels()),
