@@ -66,7 +66,8 @@ impl Integers for Avx2 {
                     0x0c0c_0c0c,
                 ),
             );
-            let bit = _mm256_set1_epi32(if n.is_multiple_of(8) { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+            let bit =
+                _mm256_set1_epi32(if n.is_multiple_of(8) { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
             let set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, byte), bit), bit);
             _mm256_and_si256(set, _mm256_set1_epi8(1 << to))
         }

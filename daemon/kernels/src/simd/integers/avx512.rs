@@ -55,7 +55,8 @@ impl Integers for Avx512Vnni {
             // The byte of each lane that has the bits, four times; then bit b of it tested in byte b.
             let lanes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c));
             let byte = _mm512_add_epi8(_mm512_set1_epi8((n / 8) as i8), lanes);
-            let bit = _mm512_set1_epi32(if n.is_multiple_of(8) { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+            let bit =
+                _mm512_set1_epi32(if n.is_multiple_of(8) { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
             let set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, byte), bit);
             _mm512_maskz_mov_epi8(set, _mm512_set1_epi8(1 << to))
         }
