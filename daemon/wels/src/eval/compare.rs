@@ -64,9 +64,15 @@ fn compare(result: &Tensor, reference: &View<'_>, tolerance: f32) -> Result<Opti
         }
         Values::I32(got) => {
             let want = want.i32().with_context(|| format!("{name}: the reference is not I32"))?;
-            let pairs = got.iter().zip(&want).enumerate().filter(|(i, _)| counts(*i));
+            let weights = choices_weights(name, reference);
+            let top_k = wanted.last().copied().unwrap_or(1);
+            let equal = |i: usize, got: i32| {
+                got == want[i]
+                    || weights.as_ref().is_some_and(|w| is_tied(i, got, &want, w, top_k, tolerance))
+            };
+            let pairs = got.iter().enumerate().filter(|(i, _)| counts(*i));
             let (n, n_other) =
-                pairs.fold((0, 0), |(n, other), (_, (got, want))| (n + 1, other + usize::from(got != want)));
+                pairs.fold((0, 0), |(n, other), (i, got)| (n + 1, other + usize::from(!equal(i, *got))));
             Finding { agrees: n_other == 0, found: format!("{} of {n} equal", n - n_other) }
         }
     };
@@ -83,4 +89,16 @@ fn clear_choices(name: &str, reference: &View<'_>, tolerance: f32) -> Option<Vec
     let sequence = name.strip_suffix(".router_ids").or_else(|| name.strip_suffix(".router_weights"))?;
     let margins = reference.tensor(&format!("{sequence}.router_margin"))?.f32()?;
     Some(margins.into_iter().map(|margin| margin > tolerance).collect())
+}
+
+/// For a router's choices: the weights they were given.
+fn choices_weights(name: &str, reference: &View<'_>) -> Option<Vec<f32>> {
+    let sequence = name.strip_suffix(".router_ids")?;
+    reference.tensor(&format!("{sequence}.router_weights"))?.f32()
+}
+
+/// True where a token's `i`-th choice stands elsewhere among the token's choices, with the same weight up to rounding.
+fn is_tied(i: usize, got: i32, ids: &[i32], weights: &[f32], top_k: usize, tolerance: f32) -> bool {
+    let of_token = i / top_k * top_k..(i / top_k + 1) * top_k;
+    of_token.into_iter().any(|at| ids[at] == got && (weights[at] - weights[i]).abs() <= tolerance)
 }
