@@ -6,7 +6,7 @@ use crate::Level;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `WELS_CPU` or a caller named an unknown level.
-    #[error("unknown CPU level {name:?}; known: scalar, avx2, avx512")]
+    #[error("unknown CPU level {name:?}; known: scalar, avx2, avx512, amx")]
     UnknownLevel {
         /// The name.
         name: String,

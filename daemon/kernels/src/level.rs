@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Error;
-use crate::simd::{Avx2, Avx512Vnni, Scalar, Simd};
+use crate::simd::{Amx, Avx2, Avx512Vnni, Scalar, Simd};
 
 /// A set of instructions the kernels are compiled for, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,18 +15,17 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI (Cascade Lake, Ice Lake, Zen 4).
     Avx512Vnni,
+    /// The same and AMX with 8-bit integers (Sapphire Rapids).
+    Amx,
 }
 
 impl Level {
+    /// All, in ascending order: a processor that has one has those before it.
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni, Self::Amx];
+
     /// The best level of this processor.
     pub fn detect() -> Self {
-        if Avx512Vnni::detect().is_some() {
-            Self::Avx512Vnni
-        } else if Avx2::detect().is_some() {
-            Self::Avx2
-        } else {
-            Self::Scalar
-        }
+        Self::ALL.into_iter().rev().find(|level| Isa::of(*level).is_some()).unwrap_or(Self::Scalar)
     }
 
     /// The level named by the environment variable `WELS_CPU`, otherwise the best.
@@ -49,6 +48,7 @@ impl FromStr for Level {
             "scalar" => Ok(Self::Scalar),
             "avx2" => Ok(Self::Avx2),
             "avx512" => Ok(Self::Avx512Vnni),
+            "amx" => Ok(Self::Amx),
             _ => Err(Error::UnknownLevel { name: name.into() }),
         }
     }
@@ -60,6 +60,7 @@ impl fmt::Display for Level {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512Vnni => "avx512",
+            Self::Amx => "amx",
         })
     }
 }
@@ -70,17 +71,23 @@ pub(crate) enum Isa {
     Scalar(Scalar),
     Avx2(Avx2),
     Avx512(Avx512Vnni),
+    Amx(Amx),
 }
 
 impl Isa {
     /// The proof that `level` runs here.
     pub(crate) fn new(level: Level) -> Result<Self, Error> {
-        let isa = match level {
+        Self::of(level).ok_or_else(|| Error::UnsupportedLevel { wanted: level, best: Level::detect() })
+    }
+
+    /// The same, if it does.
+    fn of(level: Level) -> Option<Self> {
+        match level {
             Level::Scalar => Some(Self::Scalar(Scalar)),
             Level::Avx2 => Avx2::detect().map(Self::Avx2),
             Level::Avx512Vnni => Avx512Vnni::detect().map(Self::Avx512),
-        };
-        isa.ok_or(Error::UnsupportedLevel { wanted: level, best: Level::detect() })
+            Level::Amx => Amx::detect().map(Self::Amx),
+        }
     }
 
     pub(crate) fn level(self) -> Level {
@@ -88,6 +95,7 @@ impl Isa {
             Self::Scalar(_) => Level::Scalar,
             Self::Avx2(_) => Level::Avx2,
             Self::Avx512(_) => Level::Avx512Vnni,
+            Self::Amx(_) => Level::Amx,
         }
     }
 
@@ -98,6 +106,7 @@ impl Isa {
             Self::Scalar(s) => kernel.run(s),
             Self::Avx2(s) => s.run(kernel),
             Self::Avx512(s) => s.run(kernel),
+            Self::Amx(s) => s.vectors().run(kernel),
         }
     }
 }
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for level in [Level::Scalar, Level::Avx2, Level::Avx512Vnni] {
+        for level in Level::ALL {
             assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
         }
         assert!("sse9".parse::<Level>().is_err());
@@ -128,7 +137,7 @@ mod tests {
     #[test]
     fn every_level_up_to_the_detected_one_runs() {
         let best = Level::detect();
-        for level in [Level::Scalar, Level::Avx2, Level::Avx512Vnni] {
+        for level in Level::ALL {
             assert_eq!(Isa::new(level).is_ok(), level <= best, "{level}");
         }
     }

@@ -67,8 +67,7 @@ mod tests {
     use crate::{CpuOptions, Level};
 
     fn every_level() -> impl Iterator<Item = Cpu> {
-        let levels = [Level::Scalar, Level::Avx2, Level::Avx512Vnni];
-        levels.into_iter().filter(|level| *level <= Level::detect()).map(|level| {
+        Level::ALL.into_iter().filter(|level| *level <= Level::detect()).map(|level| {
             let options = CpuOptions { threads: Some(2), level: Some(level), ..CpuOptions::default() };
             Cpu::new(options).expect("a level of this processor")
         })

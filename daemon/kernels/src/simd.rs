@@ -6,6 +6,7 @@
 //! ([`Kernel`](crate::level::Kernel)).
 
 #![expect(unsafe_code, reason = "methods that follow a pointer are unsafe to call")]
+mod amx;
 mod avx2;
 mod avx512;
 mod integers;
@@ -13,6 +14,7 @@ mod scalar;
 
 use half::{bf16, f16};
 
+pub(crate) use amx::{Amx, Product, TILE, Tiles};
 pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512Vnni;
 pub(crate) use integers::Integers;

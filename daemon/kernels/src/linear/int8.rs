@@ -62,6 +62,7 @@ impl RowsTile<'_> {
             Isa::Scalar(_) => panic!("no integer kernels without vectors: asked of `rows_as_they_lie`"),
             Isa::Avx2(token) => by_format!(self, run_avx2, token),
             Isa::Avx512(token) => by_format!(self, run_avx512, token),
+            Isa::Amx(token) => Self::run(self, Isa::Avx512(token.vectors())),
         }
     }
 

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 use crate::level::Isa;
-use crate::simd::{Avx2, Avx512Vnni};
+use crate::simd::{Avx2, Avx512Vnni, Tiles};
 
 /// Times that a piece of work goes through its accumulators.
 const ROUNDS: usize = 8 << 10;
@@ -22,6 +22,7 @@ pub(super) fn ops(isa: Isa) -> usize {
             Isa::Scalar(_) => SUMS_256,
             Isa::Avx2(_) => SUMS_256 * size_of::<__m256i>(),
             Isa::Avx512(_) => SUMS_512 * size_of::<__m512i>(),
+            Isa::Amx(_) => return ROUNDS * Tiles::EXERCISE_OPS,
         }
 }
 
@@ -31,6 +32,7 @@ pub(super) fn multiply_adds(isa: Isa) {
         Isa::Scalar(_) => scalar(),
         Isa::Avx2(token) => avx2(token),
         Isa::Avx512(token) => avx512(token),
+        Isa::Amx(token) => token.tiles(64).exercise(ROUNDS),
     }
 }
 

@@ -60,8 +60,7 @@ fn half_floats(dtype: DType) -> &'static [usize] {
 
 /// Executors of every level this processor has, with 1 and 3 threads.
 pub(crate) fn cpus(precision: Precision) -> Vec<Cpu> {
-    let levels =
-        [Level::Scalar, Level::Avx2, Level::Avx512Vnni].into_iter().filter(|&l| l <= Level::detect());
+    let levels = Level::ALL.into_iter().filter(|&l| l <= Level::detect());
     levels
         .flat_map(|level| [1, 3].map(|threads| (level, threads)))
         .map(|(level, threads)| {

@@ -234,20 +234,28 @@ fn a_few_rows_are_computed_as_each_alone_bit_for_bit() {
 fn interleaved_rows_are_computed_as_alone_beside_any_number_of_tokens() {
     for cpu in &mut cpus(Precision::Fast) {
         for dtype in INTEGER {
-            let (rows, cols, n_tokens) = (80, 1280, 23);
-            let mut rng = Rng(17);
-            let (bytes, x) = (rng.weights(dtype, rows * cols), rng.floats(n_tokens * cols));
-            let plain = Matrix::new(dtype, rows, cols, &bytes).expect("whole blocks");
-            let laid = laid_out(&plain, Layout::Rows16);
-            let weight = Matrix::new(dtype, rows, cols, &laid[1..]).expect("whole blocks");
-            let weight = weight.with_layout(Layout::Rows16).expect("whole sixteens");
-            let mut together = vec![f32::NAN; n_tokens * rows];
-            cpu.linear(&x, n_tokens, &mut [Linear::new(weight, &mut together)]);
-            for (x, together) in x.chunks_exact(cols).zip(together.chunks_exact(rows)) {
-                let mut alone = vec![f32::NAN; rows];
-                cpu.linear(x, 1, &mut [Linear::new(weight, &mut alone)]);
-                assert_eq!(alone, together, "{dtype}, {}", cpu.level());
-            }
+            check_as_alone(cpu, dtype, (80, 1280), 23);
         }
+        // Full and partial tiles of tokens, and columns that are unpacked in two parts.
+        for (dtype, n_tokens) in [(DType::Q4K, 12), (DType::Q6K, 16), (DType::Q8_0, 33)] {
+            check_as_alone(cpu, dtype, (32, 2304), n_tokens);
+        }
+    }
+}
+
+/// Multiplies a matrix with all tokens, and with each alone.
+fn check_as_alone(cpu: &mut Cpu, dtype: DType, (rows, cols): (usize, usize), n_tokens: usize) {
+    let mut rng = Rng(17);
+    let (bytes, x) = (rng.weights(dtype, rows * cols), rng.floats(n_tokens * cols));
+    let plain = Matrix::new(dtype, rows, cols, &bytes).expect("whole blocks");
+    let laid = laid_out(&plain, Layout::Rows16);
+    let weight = Matrix::new(dtype, rows, cols, &laid[1..]).expect("whole blocks");
+    let weight = weight.with_layout(Layout::Rows16).expect("whole sixteens");
+    let mut together = vec![f32::NAN; n_tokens * rows];
+    cpu.linear(&x, n_tokens, &mut [Linear::new(weight, &mut together)]);
+    for (x, together) in x.chunks_exact(cols).zip(together.chunks_exact(rows)) {
+        let mut alone = vec![f32::NAN; rows];
+        cpu.linear(x, 1, &mut [Linear::new(weight, &mut alone)]);
+        assert_eq!(alone, together, "{dtype}, {}", cpu.level());
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //! The same operations in the same order for any number of tokens: what is computed with others beside it is, bit for
 //! bit, what it would be alone. A few tokens read the blocks as they lie (`few.rs`), many unpack them first
-//! (`panel.rs`, `many.rs`).
+//! (`panel.rs`, `many.rs`, `tiles.rs`).
 #![expect(unsafe_code, reason = "writes rows that belong to a tile")]
 
 mod codes;
@@ -15,6 +15,7 @@ mod few;
 mod format;
 mod many;
 mod panel;
+mod tiles;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -27,6 +28,7 @@ use self::format::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K
 use self::many::Many;
 pub(crate) use self::many::TILE_ROWS;
 use self::panel::Panel;
+use self::tiles::Batch;
 use super::super::Job;
 use super::super::activations::{Activations, Line};
 use crate::level::Isa;
@@ -48,6 +50,7 @@ pub(crate) struct Scratch {
     /// Rows of a matrix that is not interleaved, interleaved.
     lanes: Vec<Line>,
     panels: Vec<Panel>,
+    batch: Batch,
 }
 
 /// Rows of one job times all tokens, 16 rows at a time. Rows that lie one after another are interleaved first.
@@ -95,7 +98,7 @@ impl LanesTile<'_> {
         if job.n_tokens() < MANY_TOKENS {
             isa.run(Few(blocks));
         } else {
-            Many { blocks, panels: &mut scratch.panels }.run(isa);
+            Many { blocks, panels: &mut scratch.panels, batch: &mut scratch.batch }.run(isa);
         }
     }
 }

@@ -6,6 +6,7 @@
 //!   for 6 tokens:                             their 2048 values stay in the first
 //!     for 16 rows: out += panel x tokens      sums wait in `out` for the next columns
 //! ```
+//! From [`TILE_TOKENS`] on, processors with AMX multiply 16 tokens at a time instead (`tiles.rs`), to the same bits.
 #![expect(unsafe_code, reason = "reads weights and activations by pointer")]
 
 use std::ops::Range;
@@ -14,13 +15,14 @@ use tensor::LANES;
 
 use super::codes::Codes;
 use super::panel::{Panel, Products, TOKENS};
+use super::tiles::{Batch, TILE_TOKENS, Tiled};
 use super::{Blocks, Sixteens};
 use crate::level::{Isa, Kernel};
 use crate::linear::activations::Token;
 use crate::simd::Simd;
 
 /// Columns that are unpacked at a time: whole blocks of every format.
-const COLS: usize = 2048;
+pub(super) const COLS: usize = 2048;
 /// Rows of a tile: their panels take half of a small second-level cache (512 KiB).
 pub(crate) const TILE_ROWS: usize = (256 << 10) / Panel::bytes(COLS) * LANES;
 
@@ -28,11 +30,12 @@ pub(crate) const TILE_ROWS: usize = (256 << 10) / Panel::bytes(COLS) * LANES;
 pub(super) struct Many<'a, F> {
     pub(super) blocks: Blocks<'a, F>,
     pub(super) panels: &'a mut Vec<Panel>,
+    pub(super) batch: &'a mut Batch,
 }
 
 impl<F: Codes> Many<'_, F> {
     pub(super) fn run(self, isa: Isa) {
-        let Self { blocks, panels } = self;
+        let Self { blocks, panels, batch } = self;
         let of = &blocks.of;
         if panels.len() < of.len() {
             panels.resize_with(of.len(), Panel::default);
@@ -43,6 +46,16 @@ impl<F: Codes> Many<'_, F> {
             isa.run(Unpack { blocks: &blocks, panels, cols: cols.clone() });
             let next = blocks.after(cols.end);
             let sweep = Sweep { of, panels, cols, next };
+            if let Isa::Amx(amx) = isa
+                && of.job.n_tokens() >= TILE_TOKENS
+            {
+                match F::GROUP {
+                    32 => amx.vectors().run(Tiled::<32> { sweep, amx, batch }),
+                    16 => amx.vectors().run(Tiled::<16> { sweep, amx, batch }),
+                    other => unreachable!("no format has groups of {other}"),
+                }
+                continue;
+            }
             match (F::GROUP, F::SUMMED, F::SIGNED) {
                 (32, 8, false) => isa.run(Grouped::<32, 8, false>(sweep)),
                 (32, 4, false) => isa.run(Grouped::<32, 4, false>(sweep)),
@@ -77,21 +90,29 @@ impl<F: Codes> Kernel for Unpack<'_, F> {
 }
 
 /// A tile's panels times all tokens, over some columns.
-struct Sweep<'a> {
-    of: &'a Sixteens<'a>,
-    panels: &'a [Panel],
-    cols: Range<usize>,
-    next: Next,
+pub(super) struct Sweep<'a> {
+    pub(super) of: &'a Sixteens<'a>,
+    pub(super) panels: &'a [Panel],
+    pub(super) cols: Range<usize>,
+    pub(super) next: Next,
 }
 
 /// What is unpacked next, to be asked for meanwhile.
 #[derive(Clone, Copy)]
-struct Next {
+pub(super) struct Next {
     w: *const u8,
     /// From one 16 rows to the next.
     stride: usize,
     /// Bytes for each group of a panel.
     group_bytes: usize,
+}
+
+impl Next {
+    /// Weights to ask for with the `i`-th 16 rows, and how many bytes of them with each group.
+    #[inline(always)]
+    pub(super) fn rows(&self, i: usize) -> (*const u8, usize) {
+        (self.w.wrapping_add(i * self.stride), self.group_bytes)
+    }
 }
 
 impl<F: Codes> Blocks<'_, F> {
@@ -149,7 +170,7 @@ impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Grouped<'_, GR
                 }
             }
             // Once: with the first tokens.
-            let next = (first == 0).then(|| (next.w.wrapping_add(i * next.stride), next.group_bytes));
+            let next = (first == 0).then(|| next.rows(i));
             let products = Products { panel, n_groups: cols.len() / GROUP, at: cols.start, next };
             // SAFETY: the panel holds these columns, the tokens have them.
             unsafe { products.add::<S, T, GROUP, SUMMED, SIGNED>(s, &mut acc, &x) };

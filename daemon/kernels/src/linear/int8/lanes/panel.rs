@@ -79,6 +79,28 @@ impl Panel {
     }
 }
 
+impl Panel {
+    /// Where a group's `GROUP / 4` lines of codes begin.
+    #[inline(always)]
+    pub(super) fn group<const GROUP: usize>(&self, group: usize) -> *const Line {
+        self.codes.as_ptr().wrapping_add(group * (GROUP / 4))
+    }
+
+    /// A vector's part of a group's scales and offsets.
+    ///
+    /// # Safety
+    /// The panel has the group; `part` is below `16 / S::LANES`.
+    #[inline(always)]
+    pub(super) unsafe fn scale_and_offset<S: Simd>(&self, s: S, group: usize, part: usize) -> (S::F, S::F) {
+        let at = group * LANES + part * S::LANES;
+        // SAFETY: the caller's promise; a line is 16 floats.
+        unsafe {
+            let scale = s.load(self.scales.as_ptr().cast::<f32>().add(at));
+            (scale, s.load(self.offsets.as_ptr().cast::<f32>().add(at)))
+        }
+    }
+}
+
 /// Products of a panel with up to [`TOKENS`] tokens, from value `at` of them on.
 pub(super) struct Products<'a> {
     pub(super) panel: &'a Panel,
@@ -117,12 +139,10 @@ impl Products<'_> {
             }
             // SAFETY: the caller's promise.
             unsafe {
-                let codes = self.panel.codes.as_ptr().add(group * (GROUP / 4));
+                let codes = self.panel.group::<GROUP>(group);
                 let dots = dots::<S, T, GROUP, SUMMED, SIGNED>(s, codes, at, x);
                 for part in 0..S::PARTS {
-                    let place = group * LANES + part * S::LANES;
-                    let scale = s.load(self.panel.scales.as_ptr().cast::<f32>().add(place));
-                    let offset = s.load(self.panel.offsets.as_ptr().cast::<f32>().add(place));
+                    let (scale, offset) = self.panel.scale_and_offset(s, group, part);
                     for t in 0..T {
                         if !SIGNED || !S::SIGNED_CODES {
                             acc[t][part] = s.fma(offset, s.splat(x[t].sum::<GROUP>(at)), acc[t][part]);
