@@ -55,6 +55,10 @@ pub(crate) trait Simd: Integers + Send + Sync {
     fn pow2(self, n: Self::F) -> Self::F;
     /// Signed integers as floats.
     fn to_f32(self, a: Self::I) -> Self::F;
+    /// Of every lane the byte from bit `n` on, as a float.
+    fn byte_to_f32(self, bytes: Self::I, n: usize) -> Self::F;
+    /// Products times a scale as floats; exact below 2^24. They were [`folded`](Integers::folded) with the scale before.
+    fn scaled(self, folded: Self::I, scale: Self::Scale) -> Self::F;
     /// Sum of all lanes.
     fn sum(self, a: Self::F) -> f32;
     /// Sums of all lanes of four vectors.

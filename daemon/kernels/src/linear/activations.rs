@@ -6,6 +6,8 @@
 //! scales f32 [cols / 16]  the scale of each 16 values (two and two alike)
 //! sums16 f32 [cols / 16]  scale times the sum of each 16 codes
 //! sums32 f32 [cols / 16]  (0, scale times the sum of 32 codes), pair by pair
+//! pairs16, pairs32        i16 [cols / 16][2] each: the same two sums of codes alone, of those in the first and the last two
+//!                         places of every four
 //! ```
 //! The sums carry offsets and minima: sum of (d q + m) x = d (sum of q x) + m (sum of x). They are laid out like the
 //! scales of 256 weights, so that a kernel multiplies vector by vector.
@@ -39,24 +41,37 @@ pub(crate) struct Token {
     pub(crate) scales: *const f32,
     pub(crate) sums16: *const f32,
     pub(crate) sums32: *const f32,
+    pub(crate) pairs16: *const u32,
+    pub(crate) pairs32: *const u32,
 }
 
 impl Token {
-    /// Scale times the sum of the codes of the group of 16 or 32 values that begins at `at`.
+    /// Scale times the sum of the codes of the `group` values, 16 or 32, that begin at `at`.
     ///
     /// # Safety
     /// The token has such a group.
     #[inline(always)]
     #[expect(unsafe_code, reason = "reads the token's record by pointer")]
-    pub(crate) unsafe fn sum<const GROUP: usize>(&self, at: usize) -> f32 {
+    pub(crate) unsafe fn sum(&self, group: usize, at: usize) -> f32 {
         // SAFETY: the caller's promise; the records have an entry for every 16 values.
-        unsafe { if GROUP == 16 { *self.sums16.add(at / 16) } else { *self.sums32.add(at / 16 + 1) } }
+        unsafe { if group == 16 { *self.sums16.add(at / 16) } else { *self.sums32.add(at / 16 + 1) } }
+    }
+
+    /// Sums of the group's codes in the first and the last two places of every four, 16 bits each.
+    ///
+    /// # Safety
+    /// The token has such a group.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "reads the token's record by pointer")]
+    pub(crate) unsafe fn pairs(&self, group: usize, at: usize) -> u32 {
+        // SAFETY: the caller's promise; the records have an entry for every 16 values.
+        unsafe { if group == 16 { *self.pairs16.add(at / 16) } else { *self.pairs32.add(at / 16 + 1) } }
     }
 }
 
-/// Cache lines that a token of `stride` values takes: 1 + 3 * 4/16 bytes a value.
+/// Cache lines that a token of `stride` values takes: 1 + 5 * 4/16 bytes a value.
 const fn record_lines(stride: usize) -> usize {
-    stride / STEP * 7
+    stride / STEP * 9
 }
 
 impl Activations {
@@ -68,7 +83,7 @@ impl Activations {
         (&mut self.lines, record)
     }
 
-    /// One token: `stride` codes and `stride / 16` of each f32.
+    /// One token: `stride` codes and `stride / 16` of each kind of number.
     pub(crate) fn token(&self, token: usize) -> Token {
         let record = record_lines(self.stride);
         let bytes: &[u8] = bytemuck::cast_slice(&self.lines[token * record..(token + 1) * record]);
@@ -80,6 +95,8 @@ impl Activations {
             scales: floats.as_ptr(),
             sums16: floats[n..].as_ptr(),
             sums32: floats[2 * n..].as_ptr(),
+            pairs16: floats[3 * n..].as_ptr().cast(),
+            pairs32: floats[4 * n..].as_ptr().cast(),
         }
     }
 }
@@ -107,7 +124,10 @@ impl Kernel for Quantise<'_> {
         let (codes, floats): (&mut [i8], &mut [f32]) =
             (bytemuck::cast_slice_mut(codes), bytemuck::cast_slice_mut(floats));
         let (scales, sums) = floats.split_at_mut(stride / 16);
+        let (sums, pairs) = sums.split_at_mut(stride / 8);
         let (sums16, sums32) = sums.split_at_mut(stride / 16);
+        let pairs: &mut [[i16; 2]] = bytemuck::cast_slice_mut(pairs);
+        let (pairs16, pairs32) = pairs.split_at_mut(stride / 16);
         let mut n_blocks = 0;
         for (block, x) in self.x.chunks_exact(32).enumerate() {
             let x: &[f32; 32] = x.try_into().expect("exact chunks");
@@ -115,11 +135,18 @@ impl Kernel for Quantise<'_> {
             scales[2 * block..][..2].fill(scale);
             sums16[2 * block..][..2].copy_from_slice(&sums);
             sums32[2 * block..][..2].copy_from_slice(&[0.0, sums[0] + sums[1]]);
+            let (first, last) = codes[32 * block..][..32].split_at(16);
+            let (first, last) = (pairs_of(first), pairs_of(last));
+            pairs16[2 * block..][..2].copy_from_slice(&[first, last]);
+            pairs32[2 * block..][..2].copy_from_slice(&[[0; 2], [first[0] + last[0], first[1] + last[1]]]);
             n_blocks += 1;
         }
         codes[32 * n_blocks..].fill(0);
         for floats in [scales, sums16, sums32] {
             floats[2 * n_blocks..].fill(0.0);
+        }
+        for pairs in [pairs16, pairs32] {
+            pairs[2 * n_blocks..].fill([0; 2]);
         }
     }
 }
@@ -153,4 +180,13 @@ fn block_of_32<S: Simd>(s: S, x: &[f32; 32], codes: &mut [i8]) -> (f32, [f32; 2]
         *sum = s.sum(acc) * scale;
     }
     (scale, sums)
+}
+
+/// Sums of the codes in the first and the last two places of every four.
+#[inline(always)]
+fn pairs_of(codes: &[i8]) -> [i16; 2] {
+    codes.chunks_exact(4).fold([0; 2], |[first, last], codes| {
+        let [a, b, c, d] = [codes[0], codes[1], codes[2], codes[3]].map(i16::from);
+        [first + a + b, last + c + d]
+    })
 }

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
+use super::integers::bytes_of_lanes;
 use super::{E4m3, Simd};
 use crate::level::Kernel;
 
@@ -90,6 +91,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn to_f32(self, a: __m256i) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn byte_to_f32(self, bytes: __m256i, n: usize) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, bytes_of_lanes(n, 0x8080_8000))) }
+    }
+    #[inline(always)]
+    fn scaled(self, folded: __m256i, _: __m256i) -> __m256 {
+        self.to_f32(folded)
     }
     #[inline(always)]
     fn sum(self, a: __m256) -> f32 {

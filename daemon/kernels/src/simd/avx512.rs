@@ -94,6 +94,18 @@ impl Simd for Avx512Vnni {
         unsafe { _mm512_cvtepi32_ps(a) }
     }
     #[inline(always)]
+    fn byte_to_f32(self, bytes: __m512i, n: usize) -> __m512 {
+        unsafe {
+            let lane = |i: u32| ((4 * i + n as u32 / 8) | 0x8080_8000) as i32;
+            let bytes_of_lanes = _mm512_broadcast_i32x4(_mm_setr_epi32(lane(0), lane(1), lane(2), lane(3)));
+            _mm512_cvtepi32_ps(_mm512_shuffle_epi8(bytes, bytes_of_lanes))
+        }
+    }
+    #[inline(always)]
+    fn scaled(self, folded: __m512i, scale: __m512) -> __m512 {
+        self.mul(self.to_f32(folded), scale)
+    }
+    #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
         unsafe { _mm512_reduce_add_ps(a) }
     }

@@ -5,6 +5,8 @@ mod avx2;
 mod avx512;
 mod scalar;
 
+pub(super) use avx2::bytes_of_lanes;
+
 /// Arithmetic on `LANES` times four bytes at once, `LANES` being that of [`Simd`](super::Simd).
 ///
 /// *Products* of codes (unsigned bytes, or signed where [`SIGNED_CODES`](Integers::SIGNED_CODES)) with activations (signed
@@ -15,6 +17,8 @@ pub(crate) trait Integers: Copy {
     type I: Copy;
     /// As many vectors as 16 lanes take.
     type SixteenI: Copy + std::ops::IndexMut<usize, Output = Self::I>;
+    /// A whole number a lane, -128..=127, as the level multiplies with it.
+    type Scale: Copy;
     /// Products are sums of pairs in 16 bits, which overflow when too many are summed.
     const SUMS_OF_16_BITS: bool;
     /// Products take signed codes.
@@ -44,13 +48,27 @@ pub(crate) trait Integers: Copy {
     fn signed_products(self, codes: Self::I, x: Self::I) -> Self::I;
     /// `sums` and the products of codes and activations.
     fn add_products(self, sums: Self::I, codes: Self::I, x: Self::I) -> Self::I;
-    /// An integer a lane.
-    fn folded(self, products: Self::I) -> Self::I;
+    /// The products of a code `offset` in every place, with activations whose sums are `pairs`: of the first two of each
+    /// four values in the low 16 bits, of the last two in the high ones.
+    fn offset_products(self, pairs: u32, offset: i32) -> Self::I;
+    /// An integer a lane; times the scale where the level does that on the way.
+    fn folded(self, products: Self::I, scale: Self::Scale) -> Self::I;
+    /// 1 in every lane.
+    fn one(self) -> Self::Scale;
+    /// Of every lane the byte from bit `n` on.
+    fn byte_scale(self, bytes: Self::I, n: usize) -> Self::Scale;
+    /// The same of signed bytes.
+    fn signed_byte_scale(self, bytes: Self::I, n: usize) -> Self::Scale;
     /// `a`, computed here: the compiler moves no other such value past it. It would otherwise collect what comes from many
     /// k-steps and run out of registers.
     fn in_order(self, a: Self::I) -> Self::I;
+    /// `p`, about which the compiler knows nothing: it would keep what it has read there once, and spill what it has no
+    /// registers for.
+    fn unknown(self, p: *const u8) -> *const u8;
     /// `a + b` of integers.
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a - b` of bytes.
+    fn sub_bytes(self, a: Self::I, b: Self::I) -> Self::I;
     /// Reads `LANES` times four bytes.
     ///
     /// # Safety
@@ -66,4 +84,23 @@ pub(crate) trait Integers: Copy {
     /// # Safety
     /// `p` points to room for them, at any alignment.
     unsafe fn store_i(self, p: *mut u8, a: Self::I);
+    /// Reads what [`store_scale`](Integers::store_scale) wrote.
+    ///
+    /// # Safety
+    /// `p` points to `LANES` times four bytes, at any alignment.
+    unsafe fn load_scale(self, p: *const u8) -> Self::Scale;
+    /// Writes a scale, four bytes a lane.
+    ///
+    /// # Safety
+    /// `p` points to room for them, at any alignment.
+    unsafe fn store_scale(self, p: *mut u8, a: Self::Scale);
+}
+
+/// Instructions that are none: see [`Integers::unknown`].
+#[inline(always)]
+#[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read there")]
+fn unknown(mut p: *const u8) -> *const u8 {
+    // SAFETY: does nothing.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(nomem, nostack, preserves_flags)) };
+    p
 }

@@ -63,6 +63,14 @@ impl Simd for Scalar {
         a as i32 as f32
     }
     #[inline(always)]
+    fn byte_to_f32(self, bytes: u32, n: usize) -> f32 {
+        f32::from((bytes >> n) as u8)
+    }
+    #[inline(always)]
+    fn scaled(self, folded: u32, _: i32) -> f32 {
+        folded as i32 as f32
+    }
+    #[inline(always)]
     fn sum(self, a: f32) -> f32 {
         a
     }

@@ -1,9 +1,12 @@
 //! Products of interleaved rows: a vector lane is a row, and nothing is summed across lanes.
 //!
 //! ```text
-//! 16 rows, T tokens; for every group of 16 or 32 values:
-//!   dots[t][row]  = sum over k-steps of codes[k][row] . x[t][k]          four values at a time, x broadcast
-//!   acc[t][row]  += offset[row] * sum[t] + scale[row] * scale[t] * dots[t][row]
+//! 16 rows, T tokens; for every block of the format:
+//!   for every group of 16 or 32 values:
+//!     dots[t][row]    = scale[row] * sum over k-steps of (codes[k][row] + offset) . x[t][k]     whole numbers, exact
+//!     sums[t][row]   += dots[t][row] * x_scale[t]
+//!     minima[t][row] += min[row] * x_sum[t]                                                     where it has them
+//!   acc[t][row] += d[row] * sums[t][row] + m[row] * minima[t][row]
 //! ```
 //! The same operations in the same order for any number of tokens: what is computed with others beside it is, bit for
 //! bit, what it would be alone. A few tokens read the blocks as they lie (`few.rs`), many unpack them first
@@ -11,6 +14,7 @@
 #![expect(unsafe_code, reason = "writes rows that belong to a tile")]
 
 mod codes;
+mod dots;
 mod few;
 mod format;
 mod many;

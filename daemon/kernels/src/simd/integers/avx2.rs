@@ -11,6 +11,8 @@ use crate::simd::Avx2;
 impl Integers for Avx2 {
     type I = __m256i;
     type SixteenI = [__m256i; 2];
+    /// Twice in 16 bits.
+    type Scale = __m256i;
     const SUMS_OF_16_BITS: bool = true;
     const SIGNED_CODES: bool = true;
 
@@ -85,8 +87,25 @@ impl Integers for Avx2 {
         unsafe { _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x)) }
     }
     #[inline(always)]
-    fn folded(self, products: __m256i) -> __m256i {
-        unsafe { _mm256_madd_epi16(products, _mm256_set1_epi16(1)) }
+    fn offset_products(self, pairs: u32, offset: i32) -> __m256i {
+        unsafe { _mm256_mullo_epi16(_mm256_set1_epi32(pairs as i32), _mm256_set1_epi16(offset as i16)) }
+    }
+    #[inline(always)]
+    fn folded(self, products: __m256i, scale: __m256i) -> __m256i {
+        unsafe { _mm256_madd_epi16(products, scale) }
+    }
+    #[inline(always)]
+    fn one(self) -> __m256i {
+        unsafe { _mm256_set1_epi16(1) }
+    }
+    #[inline(always)]
+    fn byte_scale(self, bytes: __m256i, n: usize) -> __m256i {
+        // Bytes at 0x80 are zeros.
+        unsafe { _mm256_shuffle_epi8(bytes, bytes_of_lanes(n, 0x8000_8000)) }
+    }
+    #[inline(always)]
+    fn signed_byte_scale(self, bytes: __m256i, n: usize) -> __m256i {
+        unsafe { _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(bytes, bytes_of_lanes(n, 0x0080_0080))) }
     }
     #[inline(always)]
     fn in_order(self, a: __m256i) -> __m256i {
@@ -102,8 +121,16 @@ impl Integers for Avx2 {
         unsafe { ordered(a) }
     }
     #[inline(always)]
+    fn unknown(self, p: *const u8) -> *const u8 {
+        super::unknown(p)
+    }
+    #[inline(always)]
     fn add_i(self, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sub_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_sub_epi8(a, b) }
     }
     #[inline(always)]
     unsafe fn load_i(self, p: *const u8) -> __m256i {
@@ -117,4 +144,23 @@ impl Integers for Avx2 {
     unsafe fn store_i(self, p: *mut u8, a: __m256i) {
         unsafe { _mm256_storeu_si256(p.cast(), a) }
     }
+    #[inline(always)]
+    unsafe fn load_scale(self, p: *const u8) -> __m256i {
+        unsafe { self.load_i(p) }
+    }
+    #[inline(always)]
+    unsafe fn store_scale(self, p: *mut u8, a: __m256i) {
+        unsafe { self.store_i(p, a) }
+    }
+}
+
+/// Indices for a shuffle within 128 bits: in every byte of a lane its byte from bit `n` on, but where `zeros` has 0x80.
+///
+/// # Safety
+/// AVX2 is enabled.
+#[inline(always)]
+pub(in crate::simd) unsafe fn bytes_of_lanes(n: usize, zeros: u32) -> __m256i {
+    let lane = |i: u32| ((0x0101_0101 * (4 * i + n as u32 / 8)) | zeros) as i32;
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_setr_epi32(lane(0), lane(1), lane(2), lane(3), lane(0), lane(1), lane(2), lane(3)) }
 }

@@ -4,13 +4,14 @@
 use std::arch::x86_64::*;
 
 use super::Integers;
-use crate::simd::Avx512Vnni;
+use crate::simd::{Avx512Vnni, Simd};
 
 // SAFETY (every block below): `self` proves that the instructions exist; pointers are the caller's promise.
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
 impl Integers for Avx512Vnni {
     type I = __m512i;
     type SixteenI = [__m512i; 1];
+    type Scale = __m512;
     const SUMS_OF_16_BITS: bool = false;
     const SIGNED_CODES: bool = false;
 
@@ -74,8 +75,24 @@ impl Integers for Avx512Vnni {
         unsafe { _mm512_dpbusd_epi32(sums, codes, x) }
     }
     #[inline(always)]
-    fn folded(self, products: __m512i) -> __m512i {
+    fn offset_products(self, pairs: u32, offset: i32) -> __m512i {
+        unsafe { _mm512_madd_epi16(_mm512_set1_epi32(pairs as i32), _mm512_set1_epi16(offset as i16)) }
+    }
+    #[inline(always)]
+    fn folded(self, products: __m512i, _: __m512) -> __m512i {
         products
+    }
+    #[inline(always)]
+    fn one(self) -> __m512 {
+        unsafe { _mm512_set1_ps(1.0) }
+    }
+    #[inline(always)]
+    fn byte_scale(self, bytes: __m512i, n: usize) -> __m512 {
+        self.byte_to_f32(bytes, n)
+    }
+    #[inline(always)]
+    fn signed_byte_scale(self, bytes: __m512i, n: usize) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(self.shl(bytes, 24 - n))) }
     }
     #[inline(always)]
     fn in_order(self, a: __m512i) -> __m512i {
@@ -91,8 +108,16 @@ impl Integers for Avx512Vnni {
         unsafe { ordered(a) }
     }
     #[inline(always)]
+    fn unknown(self, p: *const u8) -> *const u8 {
+        super::unknown(p)
+    }
+    #[inline(always)]
     fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sub_bytes(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_sub_epi8(a, b) }
     }
     #[inline(always)]
     unsafe fn load_i(self, p: *const u8) -> __m512i {
@@ -105,5 +130,13 @@ impl Integers for Avx512Vnni {
     #[inline(always)]
     unsafe fn store_i(self, p: *mut u8, a: __m512i) {
         unsafe { _mm512_storeu_si512(p.cast(), a) }
+    }
+    #[inline(always)]
+    unsafe fn load_scale(self, p: *const u8) -> __m512 {
+        unsafe { self.load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_scale(self, p: *mut u8, a: __m512) {
+        unsafe { self.store(p.cast(), a) }
     }
 }

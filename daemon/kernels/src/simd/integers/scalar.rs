@@ -7,6 +7,7 @@ use crate::simd::Scalar;
 impl Integers for Scalar {
     type I = u32;
     type SixteenI = [u32; 16];
+    type Scale = i32;
     const SUMS_OF_16_BITS: bool = false;
     const SIGNED_CODES: bool = true;
 
@@ -61,16 +62,42 @@ impl Integers for Scalar {
         self.add_i(sums, self.products(codes, x))
     }
     #[inline(always)]
-    fn folded(self, products: u32) -> u32 {
-        products
+    fn offset_products(self, pairs: u32, offset: i32) -> u32 {
+        let sum = i32::from(pairs as i16) + i32::from((pairs >> 16) as i16);
+        (sum * offset) as u32
+    }
+    #[inline(always)]
+    fn folded(self, products: u32, scale: i32) -> u32 {
+        (products as i32 * scale) as u32
+    }
+    #[inline(always)]
+    fn one(self) -> i32 {
+        1
+    }
+    #[inline(always)]
+    fn byte_scale(self, bytes: u32, n: usize) -> i32 {
+        i32::from((bytes >> n) as u8)
+    }
+    #[inline(always)]
+    fn signed_byte_scale(self, bytes: u32, n: usize) -> i32 {
+        i32::from((bytes >> n) as i8)
     }
     #[inline(always)]
     fn in_order(self, a: u32) -> u32 {
         a
     }
     #[inline(always)]
+    fn unknown(self, p: *const u8) -> *const u8 {
+        p
+    }
+    #[inline(always)]
     fn add_i(self, a: u32, b: u32) -> u32 {
         a.wrapping_add(b)
+    }
+    #[inline(always)]
+    fn sub_bytes(self, a: u32, b: u32) -> u32 {
+        let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+        u32::from_le_bytes([0, 1, 2, 3].map(|i| a[i].wrapping_sub(b[i])))
     }
     #[inline(always)]
     unsafe fn load_i(self, p: *const u8) -> u32 {
@@ -86,5 +113,15 @@ impl Integers for Scalar {
     unsafe fn store_i(self, p: *mut u8, a: u32) {
         // SAFETY: the caller's promise.
         unsafe { p.cast::<[u8; 4]>().write(a.to_le_bytes()) }
+    }
+    #[inline(always)]
+    unsafe fn load_scale(self, p: *const u8) -> i32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.load_i(p) as i32 }
+    }
+    #[inline(always)]
+    unsafe fn store_scale(self, p: *mut u8, a: i32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_i(p, a as u32) }
     }
 }

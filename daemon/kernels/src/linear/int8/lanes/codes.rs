@@ -5,8 +5,8 @@ use half::f16;
 use tensor::quant::IQ4_VALUES;
 
 use super::format::{
-    Format, HALVES, Iq4Nl, Iq4Xs, LINE, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, q6k_places,
-    two_bit_places,
+    Format, HALVES, Iq4Nl, Iq4Xs, Kind, LINE, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
+    q6k_places, two_bit_places,
 };
 use crate::simd::Simd;
 
@@ -35,8 +35,24 @@ pub(super) use each_kind;
 pub(super) trait Codes: Format {
     /// Codes of a k-step.
     unsafe fn codes<S: Simd>(s: S, w: *const u8, group: usize, k: usize, part: usize) -> S::I;
-    /// Scale and offset of a group.
-    unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F);
+    /// Factors of the block's scales and minima, the second without meaning where there are no minima.
+    unsafe fn factors<S: Simd>(s: S, w: *const u8, part: usize) -> (S::F, S::F);
+    /// Scales of a group: all 1 unless the format has them.
+    ///
+    /// # Safety
+    /// As all.
+    #[inline(always)]
+    unsafe fn scale<S: Simd>(s: S, _: *const u8, _: usize, _: usize) -> S::Scale {
+        s.one()
+    }
+    /// Minima of a group: all 1 unless the format has them.
+    ///
+    /// # Safety
+    /// As all.
+    #[inline(always)]
+    unsafe fn min<S: Simd>(s: S, _: *const u8, _: usize, _: usize) -> S::F {
+        s.splat(1.0)
+    }
 
     /// [`codes`](Codes::codes) as the level multiplies them: signed ones where it takes such, otherwise 128 more.
     ///
@@ -46,18 +62,13 @@ pub(super) trait Codes: Format {
     unsafe fn multiplicand<S: Simd>(s: S, w: *const u8, group: usize, k: usize, part: usize) -> S::I {
         // SAFETY: the caller's promise.
         let codes = unsafe { Self::codes(s, w, group, k, part) };
-        if Self::SIGNED && !S::SIGNED_CODES { s.xor(codes, s.splat_i(bytes(0x80))) } else { codes }
+        if Self::Kind::SIGNED && !S::SIGNED_CODES { s.xor(codes, s.splat_i(bytes(0x80))) } else { codes }
     }
 
-    /// [`scales`](Codes::scales) for [`multiplicand`](Codes::multiplicand)s.
-    ///
-    /// # Safety
-    /// As all.
+    /// What is added to a [`multiplicand`](Codes::multiplicand).
     #[inline(always)]
-    unsafe fn scale_and_offset<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-        // SAFETY: the caller's promise.
-        let (scale, offset) = unsafe { Self::scales(s, w, group, part) };
-        (scale, if Self::SIGNED { s.mul(scale, s.splat(-128.0)) } else { offset })
+    fn offset<S: Simd>() -> i32 {
+        if Self::Kind::SIGNED && !S::SIGNED_CODES { -128 } else { Self::OFFSET }
     }
 }
 
@@ -111,7 +122,7 @@ unsafe fn with_fifth_bits<S: Simd, F: Format>(s: S, w: *const u8, k: usize, part
 }
 
 macro_rules! blocks_of_32 {
-    ($format:ident, $codes:expr, |$s:ident, $d:ident, $w:ident, $part:ident| $offset:expr) => {
+    ($format:ident, $codes:expr) => {
         impl Codes for $format {
             #[inline(always)]
             unsafe fn codes<S: Simd>(s: S, w: *const u8, _: usize, k: usize, part: usize) -> S::I {
@@ -119,23 +130,23 @@ macro_rules! blocks_of_32 {
                 unsafe { $codes(s, w, k, part) }
             }
             #[inline(always)]
-            unsafe fn scales<S: Simd>($s: S, $w: *const u8, _: usize, $part: usize) -> (S::F, S::F) {
+            unsafe fn factors<S: Simd>(s: S, w: *const u8, part: usize) -> (S::F, S::F) {
                 // SAFETY: the caller's promise; `d` comes first, `m` where there is one behind it.
                 unsafe {
-                    let $d = halves($s, $w, 0, $part);
-                    ($d, $offset)
+                    let d = halves(s, w, 0, part);
+                    (d, if Self::Kind::MINIMA { halves(s, w, HALVES, part) } else { d })
                 }
             }
         }
     };
 }
 
-blocks_of_32!(Q4_0, nibbles::<S, Self>, |s, d, _w, _part| s.mul(d, s.splat(-8.0)));
-blocks_of_32!(Q4_1, nibbles::<S, Self>, |s, d, w, part| halves(s, w, HALVES, part));
-blocks_of_32!(Q5_0, with_fifth_bits::<S, Self>, |s, d, _w, _part| s.mul(d, s.splat(-16.0)));
-blocks_of_32!(Q5_1, with_fifth_bits::<S, Self>, |s, d, w, part| halves(s, w, HALVES, part));
-blocks_of_32!(Q8_0, signed_bytes, |s, d, _w, _part| s.splat(0.0));
-blocks_of_32!(Iq4Nl, table_of_nibbles, |s, d, _w, _part| s.splat(0.0));
+blocks_of_32!(Q4_0, nibbles::<S, Self>);
+blocks_of_32!(Q4_1, nibbles::<S, Self>);
+blocks_of_32!(Q5_0, with_fifth_bits::<S, Self>);
+blocks_of_32!(Q5_1, with_fifth_bits::<S, Self>);
+blocks_of_32!(Q8_0, signed_bytes);
+blocks_of_32!(Iq4Nl, table_of_nibbles);
 
 /// # Safety
 /// As [`Codes`].
@@ -161,45 +172,72 @@ impl Codes for Iq4Xs {
         s.look_up(&IQ4_VALUES, s.and(s.shr(codes, k / 4 * 4), s.splat_i(bytes(15))))
     }
     #[inline(always)]
-    unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-        // SAFETY: the caller's promise; `d`, two bytes and a line of scales come first.
+    unsafe fn factors<S: Simd>(s: S, w: *const u8, part: usize) -> (S::F, S::F) {
+        // SAFETY: the caller's promise; `d` comes first.
+        unsafe {
+            let d = halves(s, w, 0, part);
+            (d, d)
+        }
+    }
+    #[inline(always)]
+    unsafe fn scale<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> S::Scale {
+        // SAFETY: the caller's promise; two bytes and a line of scales behind `d`.
         unsafe {
             let low = s.shr(line(s, w, 2 * HALVES, part), 4 * group);
             let high = s.shr(s.load_u16(w.add(HALVES + 2 * S::LANES * part)), 2 * group);
             let high = s.shl(s.and(high, s.splat_i(3)), 4);
-            let scale = s.to_f32(s.or(s.and(low, s.splat_i(15)), high));
-            let d = halves(s, w, 0, part);
-            (s.mul(d, s.sub(scale, s.splat(32.0))), s.splat(0.0))
+            let scale = s.or(s.and(low, s.splat_i(15)), high);
+            s.signed_byte_scale(s.sub_bytes(scale, s.splat_i(32)), 0)
         }
     }
 }
 
-/// A 6-bit scale and minimum of a group of Q4_K and Q5_K, times `d` and minus `m`; the layout is that of
-/// `tensor::quant::k_scales`, a line for every four of the twelve bytes.
+/// `d` and `-m`, which come first.
 ///
 /// # Safety
 /// As [`Codes`].
 #[inline(always)]
-unsafe fn k_scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-    // Statements, not closures: a closure is a function of its own, for which the level's instructions are not enabled.
-    let byte = 8 * (group % 4);
-    // SAFETY: the caller's promise; `d`, `m` and three lines come first.
-    let (scales, minima, low) = unsafe {
-        let at = 2 * HALVES;
-        (line(s, w, at, part), line(s, w, at + LINE, part), line(s, w, at + 2 * LINE, part))
-    };
-    let (scale, min) = if group < 4 {
-        let six = s.splat_i(63);
-        (s.and(s.shr(scales, byte), six), s.and(s.shr(minima, byte), six))
-    } else {
-        let (four, two) = (s.splat_i(15), s.splat_i(0x30));
-        let scale = s.or(s.and(s.shr(low, byte), four), s.and(s.shr(scales, byte + 2), two));
-        let min = s.or(s.and(s.shr(low, byte + 4), four), s.and(s.shr(minima, byte + 2), two));
-        (scale, min)
-    };
+unsafe fn k_factors<S: Simd>(s: S, w: *const u8, at: usize, part: usize) -> (S::F, S::F) {
     // SAFETY: the caller's promise.
-    let (d, m) = unsafe { (halves(s, w, 0, part), halves(s, w, HALVES, part)) };
-    (s.mul(d, s.to_f32(scale)), s.sub(s.splat(0.0), s.mul(m, s.to_f32(min))))
+    unsafe { (halves(s, w, at, part), s.sub(s.splat(0.0), halves(s, w, at + HALVES, part))) }
+}
+
+/// 6-bit scales, or with `MIN` minima, of the four groups of Q4_K and Q5_K that `group` is one of, a byte each. The layout
+/// is that of `tensor::quant::k_scales`, a line for every four of the twelve bytes.
+///
+/// # Safety
+/// As [`Codes`].
+#[inline(always)]
+unsafe fn k_scales<S: Simd, const MIN: bool>(s: S, w: *const u8, group: usize, part: usize) -> S::I {
+    let at = 2 * HALVES;
+    // SAFETY: the caller's promise; three lines behind `d` and `m`.
+    let (six, low) =
+        unsafe { (line(s, w, if MIN { at + LINE } else { at }, part), line(s, w, at + 2 * LINE, part)) };
+    if group < 4 {
+        return s.and(six, s.splat_i(bytes(63)));
+    }
+    let low = s.and(s.shr(low, if MIN { 4 } else { 0 }), s.splat_i(bytes(15)));
+    s.or(low, s.and(s.shr(six, 2), s.splat_i(bytes(0x30))))
+}
+
+macro_rules! k_scales_of {
+    () => {
+        #[inline(always)]
+        unsafe fn factors<S: Simd>(s: S, w: *const u8, part: usize) -> (S::F, S::F) {
+            // SAFETY: the caller's promise.
+            unsafe { k_factors(s, w, 0, part) }
+        }
+        #[inline(always)]
+        unsafe fn scale<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> S::Scale {
+            // SAFETY: the caller's promise.
+            s.byte_scale(unsafe { k_scales::<S, false>(s, w, group, part) }, 8 * (group % 4))
+        }
+        #[inline(always)]
+        unsafe fn min<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> S::F {
+            // SAFETY: the caller's promise.
+            s.byte_to_f32(unsafe { k_scales::<S, true>(s, w, group, part) }, 8 * (group % 4))
+        }
+    };
 }
 
 /// Nibbles of a super-block with two groups a line.
@@ -219,11 +257,7 @@ impl Codes for Q4K {
         // SAFETY: the caller's promise.
         unsafe { super_nibbles::<S, Self>(s, w, group, k, part) }
     }
-    #[inline(always)]
-    unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-        // SAFETY: the caller's promise.
-        unsafe { k_scales(s, w, group, part) }
-    }
+    k_scales_of!();
 }
 
 impl Codes for Q5K {
@@ -236,11 +270,7 @@ impl Codes for Q5K {
             s.or(super_nibbles::<S, Self>(s, w, group, k, part), fifth)
         }
     }
-    #[inline(always)]
-    unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-        // SAFETY: the caller's promise.
-        unsafe { k_scales(s, w, group, part) }
-    }
+    k_scales_of!();
 }
 
 impl Codes for Q6K {
@@ -256,16 +286,17 @@ impl Codes for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-        // SAFETY: the caller's promise; four lines of signed bytes behind the codes, then `d`.
+    unsafe fn factors<S: Simd>(s: S, w: *const u8, part: usize) -> (S::F, S::F) {
+        // SAFETY: the caller's promise; `d` comes last.
         unsafe {
-            // Signed bytes as unsigned ones, 128 too large.
-            let scales = s.xor(line(s, w, LINE * (48 + group / 4), part), s.splat_i(bytes(0x80)));
-            let scale = s.to_f32(s.and(s.shr(scales, 8 * (group % 4)), s.splat_i(255)));
             let d = halves(s, w, 52 * LINE, part);
-            let scale = s.mul(d, s.sub(scale, s.splat(128.0)));
-            (scale, s.mul(scale, s.splat(-32.0)))
+            (d, d)
         }
+    }
+    #[inline(always)]
+    unsafe fn scale<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> S::Scale {
+        // SAFETY: the caller's promise; four lines of signed bytes behind the codes.
+        s.signed_byte_scale(unsafe { line(s, w, LINE * (48 + group / 4), part) }, 8 * (group % 4))
     }
 }
 
@@ -278,14 +309,21 @@ impl Codes for Q2K {
         s.and(s.shr(codes, shift), s.splat_i(bytes(3)))
     }
     #[inline(always)]
-    unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-        // SAFETY: the caller's promise; four lines of nibbles first, `d` and `m` last.
-        unsafe {
-            let both = s.shr(line(s, w, LINE * (group / 4), part), 8 * (group % 4));
-            let (scale, min) = (s.and(both, s.splat_i(15)), s.and(s.shr(both, 4), s.splat_i(15)));
-            let (d, m) = (halves(s, w, 20 * LINE, part), halves(s, w, 20 * LINE + HALVES, part));
-            (s.mul(d, s.to_f32(scale)), s.sub(s.splat(0.0), s.mul(m, s.to_f32(min))))
-        }
+    unsafe fn factors<S: Simd>(s: S, w: *const u8, part: usize) -> (S::F, S::F) {
+        // SAFETY: the caller's promise; `d` and `m` come last.
+        unsafe { k_factors(s, w, 20 * LINE, part) }
+    }
+    #[inline(always)]
+    unsafe fn scale<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> S::Scale {
+        // SAFETY: the caller's promise; four lines of nibbles first, scales low.
+        let both = unsafe { line(s, w, LINE * (group / 4), part) };
+        s.byte_scale(s.and(both, s.splat_i(bytes(15))), 8 * (group % 4))
+    }
+    #[inline(always)]
+    unsafe fn min<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> S::F {
+        // SAFETY: the caller's promise; as above, minima high.
+        let both = unsafe { line(s, w, LINE * (group / 4), part) };
+        s.byte_to_f32(s.and(s.shr(both, 4), s.splat_i(bytes(15))), 8 * (group % 4))
     }
 }
 
@@ -302,15 +340,20 @@ impl Codes for Q3K {
         }
     }
     #[inline(always)]
-    unsafe fn scales<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> (S::F, S::F) {
-        // SAFETY: the caller's promise; behind the codes two lines of low nibbles and one of high pairs, then `d`.
+    unsafe fn factors<S: Simd>(s: S, w: *const u8, part: usize) -> (S::F, S::F) {
+        // SAFETY: the caller's promise; `d` comes last.
         unsafe {
-            let low = line(s, w, LINE * (24 + group % 8 / 4), part);
-            let low = s.and(s.shr(low, 8 * (group % 4) + 4 * (group / 8)), s.splat_i(15));
-            let high = s.shr(line(s, w, LINE * 26, part), 8 * (group % 4) + 2 * (group / 4));
-            let scale = s.to_f32(s.or(low, s.shl(s.and(high, s.splat_i(3)), 4)));
-            let scale = s.mul(halves(s, w, 27 * LINE, part), s.sub(scale, s.splat(32.0)));
-            (scale, s.mul(scale, s.splat(-4.0)))
+            let d = halves(s, w, 27 * LINE, part);
+            (d, d)
         }
+    }
+    #[inline(always)]
+    unsafe fn scale<S: Simd>(s: S, w: *const u8, group: usize, part: usize) -> S::Scale {
+        // SAFETY: the caller's promise; behind the codes two lines of low nibbles and one of high pairs.
+        let (low, high) =
+            unsafe { (line(s, w, LINE * (24 + group % 8 / 4), part), line(s, w, LINE * 26, part)) };
+        let low = s.and(s.shr(low, 4 * (group / 8)), s.splat_i(bytes(15)));
+        let high = s.shl(s.and(s.shr(high, 2 * (group / 4)), s.splat_i(bytes(3))), 4);
+        s.signed_byte_scale(s.sub_bytes(s.or(low, high), s.splat_i(bytes(32))), 8 * (group % 4))
     }
 }

@@ -1,11 +1,12 @@
 //! A few tokens: blocks are read as they lie.
 #![expect(unsafe_code, reason = "reads weights and activations by pointer")]
 
-use std::ops::Range;
+use std::marker::PhantomData;
 
 use super::Blocks;
 use super::codes::{Codes, each_kind};
-use super::panel::add_products;
+use super::dots::{Group, dots};
+use super::format::Kind;
 use crate::level::Kernel;
 use crate::linear::activations::Token;
 use crate::simd::Simd;
@@ -65,97 +66,93 @@ unsafe fn add_block<S: Simd, F: Codes, const T: usize>(
     at: usize,
     x: &[Token; T],
 ) {
+    let (mut sums, mut minima) = ([s.sixteen(0.0); T], [s.sixteen(0.0); T]);
     for i in 0..F::VALUES / F::GROUP / F::KINDS {
         // SAFETY: the caller's promise; the block's groups.
         unsafe {
-            each_kind!(F, i, |group| add_group::<S, F, T>(s, acc, w, group, at + group * F::GROUP, x));
+            each_kind!(F, i, |group| {
+                let lying = Lying { w, codes: s.unknown(w), group, format: PhantomData::<F> };
+                lying.add(s, &mut sums, &mut minima, at + group * F::GROUP, x);
+            });
         }
     }
-}
-
-/// acc[t] += a group of the block times values `at ..` of every token.
-///
-/// # Safety
-/// As [`add_block`].
-#[inline(always)]
-unsafe fn add_group<S: Simd, F: Codes, const T: usize>(
-    s: S,
-    acc: &mut [S::Sixteen; T],
-    w: *const u8,
-    group: usize,
-    at: usize,
-    x: &[Token; T],
-) {
-    // Every group asks for its share of what comes later.
-    let share = F::LANES_BYTES * F::GROUP / F::VALUES;
-    for line in (0..share).step_by(64) {
-        s.prefetch(w.wrapping_add(PREFETCH_BYTES + group * share + line));
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        let dots = dots::<S, F, T>(s, w, group, at, x);
-        for part in 0..S::PARTS {
-            let (scale, offset) = F::scale_and_offset(s, w, group, part);
-            for t in 0..T {
-                if !F::SIGNED || !S::SIGNED_CODES {
-                    let sum = if F::GROUP == 16 { x[t].sum::<16>(at) } else { x[t].sum::<32>(at) };
-                    acc[t][part] = s.fma(offset, s.splat(sum), acc[t][part]);
-                }
-                let scale = s.mul(scale, s.splat(*x[t].scales.add(at / 16)));
-                acc[t][part] = s.fma(s.to_f32(dots[t][part]), scale, acc[t][part]);
+    for part in 0..S::PARTS {
+        // SAFETY: the caller's promise.
+        let (d, m) = unsafe { F::factors(s, w, part) };
+        for t in 0..T {
+            acc[t][part] = s.fma(d, sums[t][part], acc[t][part]);
+            if F::Kind::MINIMA {
+                acc[t][part] = s.fma(m, minima[t][part], acc[t][part]);
             }
         }
     }
 }
 
-/// Integer products of a group: 16 rows with every token.
-///
-/// # Safety
-/// As [`add_block`].
-#[inline(always)]
-unsafe fn dots<S: Simd, F: Codes, const T: usize>(
-    s: S,
+/// A group of a block as it lies.
+struct Lying<F> {
+    /// The block.
     w: *const u8,
+    /// The same, for its codes: the next group has other bits of these bytes.
+    codes: *const u8,
     group: usize,
-    at: usize,
-    x: &[Token; T],
-) -> [S::SixteenI; T] {
-    let mut dots = [s.sixteen_i(0); T];
-    for first in summed::<S, F>() {
-        let mut sums = [s.sixteen_i(0); T];
-        for k in first.clone() {
-            // SAFETY: the caller's promise; four of each token's values.
-            unsafe {
-                let mut codes = s.sixteen_i(0);
-                for part in 0..S::PARTS {
-                    codes[part] = F::multiplicand(s, w, group, k, part);
-                }
+    format: PhantomData<F>,
+}
+
+impl<S: Simd, F: Codes> Group<S> for Lying<F> {
+    type Kind = F::Kind;
+    const IN_ORDER: bool = false;
+
+    #[inline(always)]
+    unsafe fn codes(&self, s: S, k: usize, part: usize) -> S::I {
+        // SAFETY: the caller's promise.
+        unsafe { F::multiplicand(s, self.codes, self.group, k, part) }
+    }
+    #[inline(always)]
+    unsafe fn scale(&self, s: S, part: usize) -> S::Scale {
+        // SAFETY: the caller's promise.
+        unsafe { F::scale(s, self.w, self.group, part) }
+    }
+    #[inline(always)]
+    fn offset(&self) -> i32 {
+        F::offset::<S>()
+    }
+}
+
+impl<F: Codes> Lying<F> {
+    /// sums[t], minima[t] += those of the group with values `at ..` of every token.
+    ///
+    /// # Safety
+    /// As [`add_block`].
+    #[inline(always)]
+    unsafe fn add<S: Simd, const T: usize>(
+        &self,
+        s: S,
+        sums: &mut [S::Sixteen; T],
+        minima: &mut [S::Sixteen; T],
+        at: usize,
+        x: &[Token; T],
+    ) {
+        // Every group asks for its share of what comes later.
+        let share = F::LANES_BYTES * F::GROUP / F::VALUES;
+        for line in (0..share).step_by(64) {
+            s.prefetch(self.w.wrapping_add(PREFETCH_BYTES + self.group * share + line));
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            let dots = dots(s, self, x, at);
+            for part in 0..S::PARTS {
                 for t in 0..T {
-                    let x = s.splat_i(x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned());
-                    for part in 0..S::PARTS {
-                        let (sum, codes, alone) = (sums[t][part], codes[part], k == first.start);
-                        sums[t][part] = if F::SIGNED {
-                            add_products::<S, true>(s, sum, codes, x, alone)
-                        } else {
-                            add_products::<S, false>(s, sum, codes, x, alone)
-                        };
+                    let scale = s.splat(*x[t].scales.add(at / 16));
+                    sums[t][part] = s.fma(dots[t][part], scale, sums[t][part]);
+                }
+                if F::Kind::MINIMA {
+                    let min = F::min(s, self.w, self.group, part);
+                    for t in 0..T {
+                        let sum = s.splat(x[t].sum(F::GROUP, at));
+                        minima[t][part] = s.fma(min, sum, minima[t][part]);
                     }
                 }
             }
         }
-        for t in 0..T {
-            for part in 0..S::PARTS {
-                let folded = s.folded(sums[t][part]);
-                dots[t][part] = if first.start == 0 { folded } else { s.add_i(dots[t][part], folded) };
-            }
-        }
     }
-    dots
-}
-
-/// K-steps of a group whose products are summed before they are folded, and the next such.
-#[inline(always)]
-fn summed<S: Simd, F: Codes>() -> impl Iterator<Item = Range<usize>> {
-    let summed = if S::SUMS_OF_16_BITS { F::SUMMED } else { F::STEPS };
-    (0..F::STEPS).step_by(summed).map(move |first| first..first + summed)
 }

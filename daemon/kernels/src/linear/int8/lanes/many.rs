@@ -9,11 +9,13 @@
 //! From [`TILE_TOKENS`] on, processors with AMX multiply 16 tokens at a time instead (`tiles.rs`), to the same bits.
 #![expect(unsafe_code, reason = "reads weights and activations by pointer")]
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use tensor::LANES;
 
 use super::codes::Codes;
+use super::format::Kind;
 use super::panel::{Panel, Products, TOKENS};
 use super::tiles::{Batch, TILE_TOKENS, Tiled};
 use super::{Blocks, Sixteens};
@@ -46,23 +48,11 @@ impl<F: Codes> Many<'_, F> {
             isa.run(Unpack { blocks: &blocks, panels, cols: cols.clone() });
             let next = blocks.after(cols.end);
             let sweep = Sweep { of, panels, cols, next };
-            if let Isa::Amx(amx) = isa
-                && of.job.n_tokens() >= TILE_TOKENS
-            {
-                match F::GROUP {
-                    32 => amx.vectors().run(Tiled::<32> { sweep, amx, batch }),
-                    16 => amx.vectors().run(Tiled::<16> { sweep, amx, batch }),
-                    other => unreachable!("no format has groups of {other}"),
+            match isa {
+                Isa::Amx(amx) if of.job.n_tokens() >= TILE_TOKENS => {
+                    amx.vectors().run(Tiled { sweep, amx, batch, kind: PhantomData::<F::Kind> });
                 }
-                continue;
-            }
-            match (F::GROUP, F::SUMMED, F::SIGNED) {
-                (32, 8, false) => isa.run(Grouped::<32, 8, false>(sweep)),
-                (32, 4, false) => isa.run(Grouped::<32, 4, false>(sweep)),
-                (32, 1, true) => isa.run(Grouped::<32, 1, true>(sweep)),
-                (16, 4, false) => isa.run(Grouped::<16, 4, false>(sweep)),
-                (16, 2, false) => isa.run(Grouped::<16, 2, false>(sweep)),
-                other => unreachable!("no format has {other:?}"),
+                _ => isa.run(Grouped(sweep, PhantomData::<F::Kind>)),
             }
         }
     }
@@ -131,12 +121,10 @@ impl<F: Codes> Blocks<'_, F> {
     }
 }
 
-/// The same where the kind of the groups is known: see [`Products::add`].
-struct Grouped<'a, const GROUP: usize, const SUMMED: usize, const SIGNED: bool>(Sweep<'a>);
+/// The same where the kind of the format is known.
+struct Grouped<'a, K>(Sweep<'a>, PhantomData<K>);
 
-impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Kernel
-    for Grouped<'_, GROUP, SUMMED, SIGNED>
-{
+impl<K: Kind> Kernel for Grouped<'_, K> {
     type Output = ();
 
     #[inline(always)]
@@ -156,7 +144,7 @@ impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Kernel
     }
 }
 
-impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Grouped<'_, GROUP, SUMMED, SIGNED> {
+impl<K: Kind> Grouped<'_, K> {
     /// Tokens `first .. first + T` times every panel.
     #[inline(always)]
     fn tile<S: Simd, const T: usize>(&self, s: S, first: usize) {
@@ -171,9 +159,9 @@ impl<const GROUP: usize, const SUMMED: usize, const SIGNED: bool> Grouped<'_, GR
             }
             // Once: with the first tokens.
             let next = (first == 0).then(|| next.rows(i));
-            let products = Products { panel, n_groups: cols.len() / GROUP, at: cols.start, next };
+            let products = Products { panel, x: &x, at: cols.start, next };
             // SAFETY: the panel holds these columns, the tokens have them.
-            unsafe { products.add::<S, T, GROUP, SUMMED, SIGNED>(s, &mut acc, &x) };
+            unsafe { products.add::<S, K>(s, &mut acc) };
             for t in 0..T {
                 of.set(s, first + t, i, acc[t], cols.end);
             }

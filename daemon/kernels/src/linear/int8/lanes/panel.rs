@@ -1,17 +1,24 @@
-//! Many tokens: 16 rows are unpacked once, so that the inner loop is the same for every format and reads bytes alone.
+//! Many tokens: 16 rows are unpacked once, so that the inner loop reads bytes alone, and is the same for formats of a kind.
 //!
 //! ```text
-//! codes:           [k-steps][16 rows][4 values] bytes
-//! scales, offsets: [groups][16 rows] f32
+//! codes:            [k-steps][16 rows][4 values] bytes
+//! scales:           [groups][16 rows] as the level multiplies with them
+//! minima:           [groups][16 rows] f32, where the format has them
+//! factors:          [blocks][2][16 rows] f32, of scales and of minima
 //! ```
 //! Products are the same operations in the same order as those of a few tokens: nothing but the place of the operands
 //! differs.
 #![expect(unsafe_code, reason = "reads panels and activations by pointer")]
 
+use std::marker::PhantomData;
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 use tensor::LANES;
 
 use super::codes::{Codes, each_kind};
+use super::dots::{Group, dots};
+use super::format::Kind;
 use crate::linear::activations::{Line, Token};
 use crate::simd::Simd;
 
@@ -23,7 +30,12 @@ pub(super) const TOKENS: usize = 6;
 pub(super) struct Panel {
     codes: Vec<Line>,
     scales: Vec<Line>,
-    offsets: Vec<Line>,
+    minima: Vec<Line>,
+    factors: Vec<[Line; 2]>,
+    /// Groups of a block.
+    pub(super) a_block: usize,
+    /// What is added to every code.
+    pub(super) offset: i32,
 }
 
 impl Panel {
@@ -38,19 +50,27 @@ impl Panel {
     /// `w` points to that many.
     #[inline(always)]
     pub(super) unsafe fn unpack<S: Simd, F: Codes>(&mut self, s: S, w: *const u8, n_blocks: usize) {
-        let a_block = F::VALUES / F::GROUP;
-        let n_groups = n_blocks * a_block;
+        self.a_block = F::VALUES / F::GROUP;
+        self.offset = F::offset::<S>();
+        let n_groups = n_blocks * self.a_block;
         self.codes.resize(n_groups * F::STEPS, Line::zeroed());
         self.scales.resize(n_groups, Line::zeroed());
-        self.offsets.resize(n_groups, Line::zeroed());
+        self.minima.resize(if F::Kind::MINIMA { n_groups } else { 0 }, Line::zeroed());
+        self.factors.resize(n_blocks, [Line::zeroed(); 2]);
         for block in 0..n_blocks {
-            for i in 0..a_block / F::KINDS {
-                // SAFETY: one of the blocks.
-                let w = unsafe { w.add(block * F::LANES_BYTES) };
-                // SAFETY: its groups, for which there is room.
-                unsafe {
-                    each_kind!(F, i, |group| self.unpack_group::<S, F>(s, w, group, block * a_block + group))
-                };
+            // SAFETY: one of the blocks; there is room for its factors and its groups.
+            unsafe {
+                let w = w.add(block * F::LANES_BYTES);
+                for part in 0..S::PARTS {
+                    let (d, m) = F::factors(s, w, part);
+                    let factors = self.factors.as_mut_ptr().add(block).cast::<f32>().add(part * S::LANES);
+                    s.store(factors, d);
+                    s.store(factors.add(LANES), m);
+                }
+                for i in 0..self.a_block / F::KINDS {
+                    let first = block * self.a_block;
+                    each_kind!(F, i, |group| self.unpack_group::<S, F>(s, w, group, first + group));
+                }
             }
         }
     }
@@ -64,10 +84,13 @@ impl Panel {
         // SAFETY: the caller's promise; a line is 16 units of four bytes.
         unsafe {
             for part in 0..S::PARTS {
-                let (scale, offset) = F::scale_and_offset(s, w, group, part);
-                let at = part * S::LANES;
-                s.store(self.scales.as_mut_ptr().add(to).cast::<f32>().add(at), scale);
-                s.store(self.offsets.as_mut_ptr().add(to).cast::<f32>().add(at), offset);
+                let at = 4 * S::LANES * part;
+                let scales = self.scales.as_mut_ptr().add(to).cast::<u8>();
+                s.store_scale(scales.add(at), F::scale(s, w, group, part));
+                if F::Kind::MINIMA {
+                    let minima = self.minima.as_mut_ptr().add(to).cast::<u8>();
+                    s.store(minima.add(at).cast(), F::min(s, w, group, part));
+                }
             }
             for k in 0..F::STEPS {
                 let line = self.codes.as_mut_ptr().add(to * F::STEPS + k).cast::<u8>();
@@ -77,142 +100,169 @@ impl Panel {
             }
         }
     }
-}
 
-impl Panel {
-    /// Where a group's `GROUP / 4` lines of codes begin.
+    /// Where the codes of a group of `group_values` begin.
     #[inline(always)]
-    pub(super) fn group<const GROUP: usize>(&self, group: usize) -> *const Line {
-        self.codes.as_ptr().wrapping_add(group * (GROUP / 4))
+    pub(super) fn codes(&self, group: usize, group_values: usize) -> *const u8 {
+        self.codes.as_ptr().wrapping_add(group * (group_values / 4)).cast()
     }
 
-    /// A vector's part of a group's scales and offsets.
+    /// A vector's part of a group's scales.
     ///
     /// # Safety
     /// The panel has the group; `part` is below `16 / S::LANES`.
     #[inline(always)]
-    pub(super) unsafe fn scale_and_offset<S: Simd>(&self, s: S, group: usize, part: usize) -> (S::F, S::F) {
-        let at = group * LANES + part * S::LANES;
+    pub(super) unsafe fn scale<S: Simd>(&self, s: S, group: usize, part: usize) -> S::Scale {
+        // SAFETY: the caller's promise; a line is 16 units of four bytes.
+        unsafe { s.load_scale(self.scales.as_ptr().add(group).cast::<u8>().add(4 * S::LANES * part)) }
+    }
+
+    /// acc[t] += the block's factors times what its groups sum up to: `sums`, and minima with the sums of activations that
+    /// `sum_of(group, t)` gives.
+    ///
+    /// # Safety
+    /// The panel has the block; the first `T` sums of activations are there.
+    #[inline(always)]
+    pub(super) unsafe fn add_block<S: Simd, K: Kind, A: SumsOf, const T: usize>(
+        &self,
+        s: S,
+        acc: &mut [S::Sixteen; T],
+        block: usize,
+        sums: &[S::Sixteen; T],
+        activations: &A,
+    ) {
+        let groups = self.groups(block);
         // SAFETY: the caller's promise; a line is 16 floats.
         unsafe {
-            let scale = s.load(self.scales.as_ptr().cast::<f32>().add(at));
-            (scale, s.load(self.offsets.as_ptr().cast::<f32>().add(at)))
+            let mut minima = [s.sixteen(0.0); T];
+            if K::MINIMA {
+                for group in groups {
+                    for part in 0..S::PARTS {
+                        let min = self.minima.as_ptr().add(group).cast::<f32>().add(part * S::LANES);
+                        let min = s.load(min);
+                        for t in 0..T {
+                            let sum = s.splat(activations.sum(group, t));
+                            minima[t][part] = s.fma(min, sum, minima[t][part]);
+                        }
+                    }
+                }
+            }
+            for part in 0..S::PARTS {
+                let factors = self.factors.as_ptr().add(block).cast::<f32>().add(part * S::LANES);
+                let (d, m) = (s.load(factors), s.load(factors.add(LANES)));
+                for t in 0..T {
+                    acc[t][part] = s.fma(d, sums[t][part], acc[t][part]);
+                    if K::MINIMA {
+                        acc[t][part] = s.fma(m, minima[t][part], acc[t][part]);
+                    }
+                }
+            }
         }
+    }
+
+    /// The groups of a block.
+    #[inline(always)]
+    pub(super) fn groups(&self, block: usize) -> Range<usize> {
+        block * self.a_block..(block + 1) * self.a_block
+    }
+
+    pub(super) fn n_blocks(&self) -> usize {
+        self.factors.len()
     }
 }
 
+/// Sums of activations.
+pub(super) trait SumsOf {
+    /// Of token `t`, over a group of the panel.
+    ///
+    /// # Safety
+    /// There are such a group and token.
+    unsafe fn sum(&self, group: usize, t: usize) -> f32;
+}
+
 /// Products of a panel with up to [`TOKENS`] tokens, from value `at` of them on.
-pub(super) struct Products<'a> {
+pub(super) struct Products<'a, const T: usize> {
     pub(super) panel: &'a Panel,
-    /// Groups of the panel.
-    pub(super) n_groups: usize,
+    pub(super) x: &'a [Token; T],
     pub(super) at: usize,
     /// Weights to ask for on the way, and how many bytes of them with each group.
     pub(super) next: Option<(*const u8, usize)>,
 }
 
-impl Products<'_> {
-    /// acc[t] += the products with token t, where a group has `GROUP` values and `SUMMED` k-steps fit 16 bits; codes are
-    /// `SIGNED` if the level takes such.
+/// A group of a panel.
+struct Unpacked<'a, K> {
+    panel: &'a Panel,
+    group: usize,
+    kind: PhantomData<K>,
+}
+
+impl<S: Simd, K: Kind> Group<S> for Unpacked<'_, K> {
+    type Kind = K;
+    const IN_ORDER: bool = true;
+
+    #[inline(always)]
+    unsafe fn codes(&self, s: S, k: usize, part: usize) -> S::I {
+        let line = self.panel.codes(self.group, K::GROUP).wrapping_add(size_of::<Line>() * k);
+        // SAFETY: the caller's promise; a line is 16 units of four bytes.
+        unsafe { s.load_i(line.add(4 * S::LANES * part)) }
+    }
+    #[inline(always)]
+    unsafe fn scale(&self, s: S, part: usize) -> S::Scale {
+        // SAFETY: the caller's promise.
+        unsafe { self.panel.scale(s, self.group, part) }
+    }
+    #[inline(always)]
+    fn offset(&self) -> i32 {
+        self.panel.offset
+    }
+}
+
+/// The tokens of a panel's products, whose groups have `group_values` from `at` on.
+struct SumsFrom<'a> {
+    x: &'a [Token],
+    at: usize,
+    group_values: usize,
+}
+
+impl SumsOf for SumsFrom<'_> {
+    #[inline(always)]
+    unsafe fn sum(&self, group: usize, t: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.x.get_unchecked(t).sum(self.group_values, self.at + group * self.group_values) }
+    }
+}
+
+impl<const T: usize> Products<'_, T> {
+    /// acc[t] += the products with token t.
     ///
     /// # Safety
-    /// The panel holds `n_groups` groups, the tokens as many values from `at` on (padded to 256).
+    /// The panel is of a format of this kind, the tokens hold as many values from `at` on (padded to 256).
     #[inline(always)]
-    pub(super) unsafe fn add<
-        S: Simd,
-        const T: usize,
-        const GROUP: usize,
-        const SUMMED: usize,
-        const SIGNED: bool,
-    >(
-        &self,
-        s: S,
-        acc: &mut [S::Sixteen; T],
-        x: &[Token; T],
-    ) {
-        for group in 0..self.n_groups {
-            let at = self.at + group * GROUP;
-            if let Some((next, bytes)) = self.next {
-                for line in (0..bytes).step_by(64) {
-                    s.prefetch(next.wrapping_add(group * bytes + line));
+    pub(super) unsafe fn add<S: Simd, K: Kind>(&self, s: S, acc: &mut [S::Sixteen; T]) {
+        let Self { panel, x, at, next } = self;
+        let activations = SumsFrom { x: x.as_slice(), at: *at, group_values: K::GROUP };
+        for block in 0..panel.n_blocks() {
+            let mut sums = [s.sixteen(0.0); T];
+            for group in panel.groups(block) {
+                if let Some((next, bytes)) = next {
+                    for line in (0..*bytes).step_by(64) {
+                        s.prefetch(next.wrapping_add(group * bytes + line));
+                    }
                 }
-            }
-            // SAFETY: the caller's promise.
-            unsafe {
-                let codes = self.panel.group::<GROUP>(group);
-                let dots = dots::<S, T, GROUP, SUMMED, SIGNED>(s, codes, at, x);
-                for part in 0..S::PARTS {
-                    let (scale, offset) = self.panel.scale_and_offset(s, group, part);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let at = at + group * K::GROUP;
+                    let dots = dots(s, &Unpacked { panel, group, kind: PhantomData::<K> }, x, at);
                     for t in 0..T {
-                        if !SIGNED || !S::SIGNED_CODES {
-                            acc[t][part] = s.fma(offset, s.splat(x[t].sum::<GROUP>(at)), acc[t][part]);
+                        let scale = s.splat(*x[t].scales.add(at / 16));
+                        for part in 0..S::PARTS {
+                            sums[t][part] = s.fma(dots[t][part], scale, sums[t][part]);
                         }
-                        let scale = s.mul(scale, s.splat(*x[t].scales.add(at / 16)));
-                        acc[t][part] = s.fma(s.to_f32(dots[t][part]), scale, acc[t][part]);
                     }
                 }
             }
+            // SAFETY: one of the blocks; the tokens have their sums.
+            unsafe { panel.add_block::<S, K, _, T>(s, acc, block, &sums, &activations) };
         }
-    }
-}
-
-/// Integer products of a group: the lines at `codes` with values `at ..` of every token.
-///
-/// # Safety
-/// There are `GROUP / 4` lines and as many values.
-#[inline(always)]
-unsafe fn dots<S: Simd, const T: usize, const GROUP: usize, const SUMMED: usize, const SIGNED: bool>(
-    s: S,
-    codes: *const Line,
-    at: usize,
-    x: &[Token; T],
-) -> [S::SixteenI; T] {
-    let summed = if S::SUMS_OF_16_BITS { SUMMED } else { GROUP / 4 };
-    let mut dots = [s.sixteen_i(0); T];
-    for first in (0..GROUP / 4).step_by(summed) {
-        let mut sums = [s.sixteen_i(0); T];
-        for k in first..first + summed {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let mut line = s.sixteen_i(0);
-                for part in 0..S::PARTS {
-                    line[part] = s.load_i(codes.add(k).cast::<u8>().add(4 * S::LANES * part));
-                }
-                for t in 0..T {
-                    let x = s.splat_i(x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned());
-                    for part in 0..S::PARTS {
-                        let sum = add_products::<S, SIGNED>(s, sums[t][part], line[part], x, k == first);
-                        sums[t][part] = s.in_order(sum);
-                    }
-                }
-            }
-        }
-        for t in 0..T {
-            for part in 0..S::PARTS {
-                let folded = s.folded(sums[t][part]);
-                dots[t][part] = if first == 0 { folded } else { s.add_i(dots[t][part], folded) };
-            }
-        }
-    }
-    dots
-}
-
-/// `sums` and the products of codes and activations; the products alone where they are the `first`.
-#[inline(always)]
-pub(super) fn add_products<S: Simd, const SIGNED: bool>(
-    s: S,
-    sums: S::I,
-    codes: S::I,
-    x: S::I,
-    first: bool,
-) -> S::I {
-    if SIGNED && S::SIGNED_CODES {
-        // Signed products fill 16 bits, and are folded one by one; in 32 bits they are summed.
-        let products = s.signed_products(codes, x);
-        if first { products } else { s.add_i(sums, products) }
-    } else if first {
-        s.products(codes, x)
-    } else {
-        s.add_products(sums, codes, x)
     }
 }

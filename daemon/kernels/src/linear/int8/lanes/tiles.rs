@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! dots[16 tokens][16 rows] = codes of the tokens [16][group] x codes of the panel [group / 4][16][4]     one instruction
-//! acc[token][row] += offset[row] * sum[token] + scale[row] * scale[token] * dots[token][row]             as everywhere
+//! sums[token][row] += scale[row] (dots[token][row] + offset[token]) scale[token]                          as everywhere
 //! ```
 //! A product takes the tile unit about as long as the vectors take for the second line of the product before: the two
 //! overlap.
 #![expect(unsafe_code, reason = "reads panels by pointer")]
 
-use bytemuck::Zeroable;
-use tensor::LANES;
+use std::marker::PhantomData;
 
+use bytemuck::Zeroable;
+
+use super::format::Kind;
 use super::many::{COLS, Sweep};
-use super::panel::Panel;
+use super::panel::{Panel, SumsOf};
 use crate::level::Kernel;
 use crate::linear::activations::{Line, Token};
 use crate::simd::{Amx, Product, Simd, TILE, Tiles};
@@ -27,31 +29,46 @@ const STRIDE: usize = COLS + size_of::<Line>();
 /// ```text
 /// codes:        [16 tokens][STRIDE] bytes
 /// scales, sums: [groups][16 tokens] f32
+/// offsets:      [groups][16 tokens] i32: what the panel's offset of codes adds to a product
 /// ```
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     codes: Vec<Line>,
     scales: Vec<[f32; TILE]>,
     sums: Vec<[f32; TILE]>,
+    offsets: Vec<[i32; TILE]>,
+}
+
+impl SumsOf for Batch {
+    #[inline(always)]
+    unsafe fn sum(&self, group: usize, t: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.sums.get_unchecked(group).get_unchecked(t) }
+    }
 }
 
 impl Batch {
     /// Takes the columns from `start` on of `n_groups` groups; those of the last token again where there are not 16.
-    fn fill<const GROUP: usize>(&mut self, tokens: &[Token], start: usize, n_groups: usize) {
+    fn fill<K: Kind>(&mut self, tokens: &[Token], start: usize, n_groups: usize, offset: i32) {
+        let width = n_groups * K::GROUP;
         self.codes.resize(TILE * STRIDE / size_of::<Line>(), Line::zeroed());
         self.scales.resize(n_groups, [0.0; TILE]);
         self.sums.resize(n_groups, [0.0; TILE]);
+        self.offsets.resize(n_groups, [0; TILE]);
         let codes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.codes);
         for (t, codes) in codes.chunks_exact_mut(STRIDE).enumerate() {
             let token = tokens[t.min(tokens.len() - 1)];
             // SAFETY: the token has these columns, and a scale and sums for each of their groups.
             unsafe {
                 let from = token.codes.add(start).cast::<u8>();
-                codes[..n_groups * GROUP].copy_from_slice(std::slice::from_raw_parts(from, n_groups * GROUP));
+                codes[..width].copy_from_slice(std::slice::from_raw_parts(from, width));
                 for group in 0..n_groups {
-                    let at = start + group * GROUP;
+                    let at = start + group * K::GROUP;
+                    let pairs = token.pairs(K::GROUP, at);
                     self.scales[group][t] = *token.scales.add(at / 16);
-                    self.sums[group][t] = token.sum::<GROUP>(at);
+                    self.sums[group][t] = token.sum(K::GROUP, at);
+                    self.offsets[group][t] =
+                        offset * (i32::from(pairs as i16) + i32::from((pairs >> 16) as i16));
                 }
             }
         }
@@ -59,20 +76,21 @@ impl Batch {
 }
 
 /// A tile's panels times all tokens, over some columns.
-pub(super) struct Tiled<'a, const GROUP: usize> {
+pub(super) struct Tiled<'a, K> {
     pub(super) sweep: Sweep<'a>,
     pub(super) amx: Amx,
     pub(super) batch: &'a mut Batch,
+    pub(super) kind: PhantomData<K>,
 }
 
-impl<const GROUP: usize> Kernel for Tiled<'_, GROUP> {
+impl<K: Kind> Kernel for Tiled<'_, K> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { sweep, amx, batch } = self;
-        let tiles = amx.tiles(GROUP);
-        let (of, start, n_groups) = (sweep.of, sweep.cols.start, sweep.cols.len() / GROUP);
+        let Self { sweep, amx, batch, kind: _ } = self;
+        let tiles = amx.tiles(K::GROUP);
+        let (of, start, n_groups) = (sweep.of, sweep.cols.start, sweep.cols.len() / K::GROUP);
         let n_tokens = of.job.n_tokens();
         let n_tiles = n_tokens.div_ceil(TILE);
         for tile in 0..n_tiles {
@@ -81,12 +99,12 @@ impl<const GROUP: usize> Kernel for Tiled<'_, GROUP> {
             for (token, i) in tokens.iter_mut().zip(first..end) {
                 *token = of.x.token(of.job.token(i));
             }
-            batch.fill::<GROUP>(&tokens[..end - first], start, n_groups);
+            batch.fill::<K>(&tokens[..end - first], start, n_groups, sweep.panels[0].offset);
             let products = Tile { sweep: &sweep, tiles: &tiles, batch, first, n: end - first };
             match end - first {
-                ..=8 => products.add::<S, 8, GROUP>(s),
-                9..=12 => products.add::<S, 12, GROUP>(s),
-                _ => products.add::<S, 16, GROUP>(s),
+                ..=8 => products.add::<S, K, 8>(s),
+                9..=12 => products.add::<S, K, 12>(s),
+                _ => products.add::<S, K, 16>(s),
             }
         }
     }
@@ -104,7 +122,7 @@ struct Tile<'a> {
 impl Tile<'_> {
     /// Adds every panel's products to the results; the first `T` of the tile's 16 tokens are looked at.
     #[inline(always)]
-    fn add<S: Simd, const T: usize, const GROUP: usize>(&self, s: S) {
+    fn add<S: Simd, K: Kind, const T: usize>(&self, s: S) {
         let Sweep { of, panels, cols, .. } = self.sweep;
         for (i, panel) in panels[..of.len()].iter().enumerate() {
             let mut acc = [s.sixteen(0.0); T];
@@ -115,7 +133,7 @@ impl Tile<'_> {
             }
             let next = (self.first == 0).then(|| self.sweep.next.rows(i));
             // SAFETY: panel and batch hold the same columns.
-            unsafe { self.add_groups::<S, T, GROUP>(s, &mut acc, panel, next) };
+            unsafe { self.add_panel::<S, K, T>(s, &mut acc, panel, next) };
             for t in 0..self.n {
                 of.set(s, self.first + t, i, acc[t], cols.end);
             }
@@ -125,38 +143,65 @@ impl Tile<'_> {
     /// acc[t] += the panel times the batch's token `t`. What comes `next` is asked for meanwhile.
     ///
     /// # Safety
-    /// Panel and batch hold the sweep's columns in groups of `GROUP`.
+    /// Panel and batch hold the sweep's columns, in groups of the kind.
     #[inline(always)]
-    unsafe fn add_groups<S: Simd, const T: usize, const GROUP: usize>(
+    unsafe fn add_panel<S: Simd, K: Kind, const T: usize>(
         &self,
         s: S,
         acc: &mut [S::Sixteen; T],
         panel: &Panel,
         next: Option<(*const u8, usize)>,
     ) {
-        let n_groups = self.sweep.cols.len() / GROUP;
+        let n_groups = self.sweep.cols.len() / K::GROUP;
         let mut dots = [[Line::zeroed(); TILE]; 2];
-        // SAFETY: the caller's promise; a group of the panel is `GROUP / 4` lines, a line 16 integers or floats.
+        // SAFETY: the caller's promise; the panel's blocks have all groups.
         unsafe {
-            self.multiply::<GROUP>(panel, 0, &mut dots);
-            for group in 0..n_groups {
-                if group + 1 < n_groups {
-                    self.multiply::<GROUP>(panel, group + 1, &mut dots);
-                }
-                if let Some((next, bytes)) = next {
-                    for line in (0..bytes).step_by(64) {
-                        s.prefetch(next.wrapping_add(group * bytes + line));
+            self.multiply(panel, 0, K::GROUP, &mut dots);
+            for block in 0..panel.n_blocks() {
+                let mut sums = [s.sixteen(0.0); T];
+                for group in panel.groups(block) {
+                    if group + 1 < n_groups {
+                        self.multiply(panel, group + 1, K::GROUP, &mut dots);
                     }
-                }
-                let (scales, sums) = (&self.batch.scales[group], &self.batch.sums[group]);
-                let dots = dots[group % 2].as_ptr().cast::<u8>();
-                for part in 0..S::PARTS {
-                    let (scale, offset) = panel.scale_and_offset(s, group, part);
-                    for t in 0..T {
-                        acc[t][part] = s.fma(offset, s.splat(sums[t]), acc[t][part]);
-                        let dots = s.load_i(dots.add(4 * (t * LANES + part * S::LANES)));
-                        acc[t][part] = s.fma(s.to_f32(dots), s.mul(scale, s.splat(scales[t])), acc[t][part]);
+                    if let Some((next, bytes)) = next {
+                        for line in (0..bytes).step_by(64) {
+                            s.prefetch(next.wrapping_add(group * bytes + line));
+                        }
                     }
+                    self.add_group::<S, K, T>(s, &mut sums, panel, group, &dots[group % 2]);
+                }
+                panel.add_block::<S, K, _, T>(s, acc, block, &sums, self.batch);
+            }
+        }
+    }
+
+    /// sums[t] += scales times the products of a group.
+    ///
+    /// # Safety
+    /// The panel and the batch have the group.
+    #[inline(always)]
+    unsafe fn add_group<S: Simd, K: Kind, const T: usize>(
+        &self,
+        s: S,
+        sums: &mut [S::Sixteen; T],
+        panel: &Panel,
+        group: usize,
+        dots: &[Line; TILE],
+    ) {
+        let (scales, offsets) = (&self.batch.scales[group], &self.batch.offsets[group]);
+        let shifted = K::SHIFTED || (K::SIGNED && !S::SIGNED_CODES);
+        for part in 0..S::PARTS {
+            // SAFETY: the caller's promise; a line is 16 integers.
+            unsafe {
+                let scale = panel.scale(s, group, part);
+                for t in 0..T {
+                    let dots = dots.as_ptr().add(t).cast::<u8>().add(4 * S::LANES * part);
+                    let mut dots = s.load_i(dots);
+                    if shifted {
+                        dots = s.add_i(dots, s.splat_i(offsets[t] as u32));
+                    }
+                    let dots = s.scaled(s.folded(dots, scale), scale);
+                    sums[t][part] = s.fma(dots, s.splat(scales[t]), sums[t][part]);
                 }
             }
         }
@@ -167,14 +212,20 @@ impl Tile<'_> {
     /// # Safety
     /// The panel and the batch have the group.
     #[inline(always)]
-    unsafe fn multiply<const GROUP: usize>(&self, panel: &Panel, group: usize, dots: &mut [[Line; TILE]; 2]) {
+    unsafe fn multiply(
+        &self,
+        panel: &Panel,
+        group: usize,
+        group_values: usize,
+        dots: &mut [[Line; TILE]; 2],
+    ) {
         let product = Product {
-            a: self.batch.codes.as_ptr().cast::<i8>().wrapping_add(group * GROUP),
+            a: self.batch.codes.as_ptr().cast::<i8>().wrapping_add(group * group_values),
             a_stride: STRIDE,
-            b: panel.group::<GROUP>(group).cast(),
+            b: panel.codes(group, group_values),
             sums: dots[group % 2].as_mut_ptr().cast(),
         };
-        // SAFETY: 16 tokens, `GROUP` codes each; as many of the panel's 16 rows; 16 lines of sums.
+        // SAFETY: 16 tokens, the group's codes each; as many of the panel's 16 rows; 16 lines of sums.
         unsafe { self.tiles.multiply(product, group % 2 == 1) };
     }
 }

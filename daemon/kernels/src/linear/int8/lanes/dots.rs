@@ -1,0 +1,100 @@
+//! Integer products of a group of values: 16 rows with some tokens.
+#![expect(unsafe_code, reason = "reads weights and activations by pointer")]
+
+use super::format::Kind;
+use crate::linear::activations::Token;
+use crate::simd::Simd;
+
+/// A group of 16 rows, wherever it lies.
+///
+/// # Safety
+/// `k` is one of the group's k-steps, `part` counts vectors of `S::LANES` rows: below `16 / S::LANES`.
+pub(super) trait Group<S: Simd> {
+    /// That of its format.
+    type Kind: Kind;
+    /// Products are to be made one after another: see [`Integers::in_order`](crate::simd::Integers::in_order).
+    const IN_ORDER: bool;
+    /// Codes of a k-step, as the level multiplies them.
+    unsafe fn codes(&self, s: S, k: usize, part: usize) -> S::I;
+    /// Scales.
+    unsafe fn scale(&self, s: S, part: usize) -> S::Scale;
+    /// What is added to every code.
+    fn offset(&self) -> i32;
+}
+
+/// Scale times the sum of (code + offset) x, over values `at ..` of every token.
+///
+/// # Safety
+/// The tokens have as many values from `at` on as the group.
+#[inline(always)]
+pub(super) unsafe fn dots<S: Simd, G: Group<S>, const T: usize>(
+    s: S,
+    group: &G,
+    x: &[Token; T],
+    at: usize,
+) -> [S::Sixteen; T] {
+    let steps = G::Kind::GROUP / 4;
+    let summed = if S::SUMS_OF_16_BITS { G::Kind::SUMMED } else { steps };
+    let shifted = G::Kind::SHIFTED || (G::Kind::SIGNED && !S::SIGNED_CODES);
+    let mut whole = [s.sixteen_i(0); T];
+    for first in (0..steps).step_by(summed) {
+        let mut sums = [s.sixteen_i(0); T];
+        if shifted {
+            for t in 0..T {
+                // SAFETY: the caller's promise.
+                let pairs = unsafe { x[t].pairs(G::Kind::GROUP, at) };
+                for part in 0..S::PARTS {
+                    sums[t][part] = s.offset_products(pairs, group.offset());
+                }
+            }
+        }
+        for k in first..first + summed {
+            // SAFETY: the caller's promise; four of each token's values.
+            unsafe {
+                let mut codes = s.sixteen_i(0);
+                for part in 0..S::PARTS {
+                    codes[part] = group.codes(s, k, part);
+                }
+                for t in 0..T {
+                    let x = s.splat_i(x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned());
+                    for part in 0..S::PARTS {
+                        let alone = k == first && !shifted;
+                        let sum = add_products::<S, G::Kind>(s, sums[t][part], codes[part], x, alone);
+                        sums[t][part] = if G::IN_ORDER { s.in_order(sum) } else { sum };
+                    }
+                }
+            }
+        }
+        for part in 0..S::PARTS {
+            // SAFETY: the caller's promise.
+            let scale = unsafe { group.scale(s, part) };
+            for t in 0..T {
+                let folded = s.folded(sums[t][part], scale);
+                whole[t][part] = if first == 0 { folded } else { s.add_i(whole[t][part], folded) };
+            }
+        }
+    }
+    let mut dots = [s.sixteen(0.0); T];
+    for part in 0..S::PARTS {
+        // SAFETY: the caller's promise.
+        let scale = unsafe { group.scale(s, part) };
+        for t in 0..T {
+            dots[t][part] = s.scaled(whole[t][part], scale);
+        }
+    }
+    dots
+}
+
+/// `sums` and the products of codes and activations; the products `alone` where there are no sums yet.
+#[inline(always)]
+fn add_products<S: Simd, K: Kind>(s: S, sums: S::I, codes: S::I, x: S::I, alone: bool) -> S::I {
+    if K::SIGNED && S::SIGNED_CODES {
+        // Signed products fill 16 bits, and are folded one by one; in 32 bits they are summed.
+        let products = s.signed_products(codes, x);
+        if alone { products } else { s.add_i(sums, products) }
+    } else if alone {
+        s.products(codes, x)
+    } else {
+        s.add_products(sums, codes, x)
+    }
+}
