@@ -22,67 +22,82 @@ pub(super) trait Group<S: Simd> {
     fn offset(&self) -> i32;
 }
 
-/// Scale times the sum of (code + offset) x, over values `at ..` of every token.
+/// sums[t] += scale times the sum of (code + offset) x, over values `at ..` of every token.
 ///
 /// # Safety
 /// The tokens have as many values from `at` on as the group.
 #[inline(always)]
-pub(super) unsafe fn dots<S: Simd, G: Group<S>, const T: usize>(
+pub(super) unsafe fn add_dots<S: Simd, G: Group<S>, const T: usize>(
     s: S,
+    sums: &mut [S::Sixteen; T],
     group: &G,
     x: &[Token; T],
     at: usize,
-) -> [S::Sixteen; T] {
+) {
     let steps = G::Kind::GROUP / 4;
     let summed = if S::SUMS_OF_16_BITS { G::Kind::SUMMED } else { steps };
-    let shifted = G::Kind::SHIFTED || (G::Kind::SIGNED && !S::SIGNED_CODES);
-    let mut whole = [s.sixteen_i(0); T];
+    let mut dots = [s.sixteen_i(0); T];
     for first in (0..steps).step_by(summed) {
-        let mut sums = [s.sixteen_i(0); T];
-        if shifted {
-            for t in 0..T {
-                // SAFETY: the caller's promise.
-                let pairs = unsafe { x[t].pairs(G::Kind::GROUP, at) };
-                for part in 0..S::PARTS {
-                    sums[t][part] = s.offset_products(pairs, group.offset());
-                }
-            }
-        }
-        for k in first..first + summed {
-            // SAFETY: the caller's promise; four of each token's values.
-            unsafe {
-                let mut codes = s.sixteen_i(0);
-                for part in 0..S::PARTS {
-                    codes[part] = group.codes(s, k, part);
-                }
-                for t in 0..T {
-                    let x = s.splat_i(x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned());
-                    for part in 0..S::PARTS {
-                        let alone = k == first && !shifted;
-                        let sum = add_products::<S, G::Kind>(s, sums[t][part], codes[part], x, alone);
-                        sums[t][part] = if G::IN_ORDER { s.in_order(sum) } else { sum };
-                    }
-                }
-            }
-        }
+        // SAFETY: the caller's promise.
+        let products = unsafe { products(s, group, x, at, first, summed) };
         for part in 0..S::PARTS {
             // SAFETY: the caller's promise.
             let scale = unsafe { group.scale(s, part) };
             for t in 0..T {
-                let folded = s.folded(sums[t][part], scale);
-                whole[t][part] = if first == 0 { folded } else { s.add_i(whole[t][part], folded) };
+                let folded = s.folded(products[t][part], scale);
+                dots[t][part] = if first == 0 { folded } else { s.add_i(dots[t][part], folded) };
+                if first + summed == steps {
+                    // SAFETY: the token has a scale for every 16 values.
+                    let x_scale = s.splat(unsafe { *x[t].scales.add(at / 16) });
+                    sums[t][part] = s.fma(s.scaled(dots[t][part], scale), x_scale, sums[t][part]);
+                }
             }
         }
     }
-    let mut dots = [s.sixteen(0.0); T];
-    for part in 0..S::PARTS {
-        // SAFETY: the caller's promise.
-        let scale = unsafe { group.scale(s, part) };
+}
+
+/// Products of `n` k-steps from `first` on, with those of the offset where they are the first.
+///
+/// # Safety
+/// As [`add_dots`].
+#[inline(always)]
+unsafe fn products<S: Simd, G: Group<S>, const T: usize>(
+    s: S,
+    group: &G,
+    x: &[Token; T],
+    at: usize,
+    first: usize,
+    n: usize,
+) -> [S::SixteenI; T] {
+    let shifted = G::Kind::SHIFTED || (G::Kind::SIGNED && !S::SIGNED_CODES);
+    let mut sums = [s.sixteen_i(0); T];
+    if shifted {
         for t in 0..T {
-            dots[t][part] = s.scaled(whole[t][part], scale);
+            // SAFETY: the caller's promise.
+            let pairs = unsafe { x[t].pairs(G::Kind::GROUP, at) };
+            for part in 0..S::PARTS {
+                sums[t][part] = s.offset_products(pairs, group.offset());
+            }
         }
     }
-    dots
+    for k in first..first + n {
+        // SAFETY: the caller's promise; four of each token's values.
+        unsafe {
+            let mut codes = s.sixteen_i(0);
+            for part in 0..S::PARTS {
+                codes[part] = group.codes(s, k, part);
+            }
+            for t in 0..T {
+                let x = s.splat_i(x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned());
+                for part in 0..S::PARTS {
+                    let alone = k == first && !shifted;
+                    let sum = add_products::<S, G::Kind>(s, sums[t][part], codes[part], x, alone);
+                    sums[t][part] = if G::IN_ORDER { s.in_order(sum) } else { sum };
+                }
+            }
+        }
+    }
+    sums
 }
 
 /// `sums` and the products of codes and activations; the products `alone` where there are no sums yet.

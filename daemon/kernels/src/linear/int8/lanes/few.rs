@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::Blocks;
 use super::codes::{Codes, each_kind};
-use super::dots::{Group, dots};
+use super::dots::{Group, add_dots};
 use super::format::Kind;
 use crate::level::Kernel;
 use crate::linear::activations::Token;
@@ -139,13 +139,9 @@ impl<F: Codes> Lying<F> {
         }
         // SAFETY: the caller's promise.
         unsafe {
-            let dots = dots(s, self, x, at);
-            for part in 0..S::PARTS {
-                for t in 0..T {
-                    let scale = s.splat(*x[t].scales.add(at / 16));
-                    sums[t][part] = s.fma(dots[t][part], scale, sums[t][part]);
-                }
-                if F::Kind::MINIMA {
+            add_dots(s, sums, self, x, at);
+            if F::Kind::MINIMA {
+                for part in 0..S::PARTS {
                     let min = F::min(s, self.w, self.group, part);
                     for t in 0..T {
                         let sum = s.splat(x[t].sum(F::GROUP, at));

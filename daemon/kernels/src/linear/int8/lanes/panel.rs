@@ -17,7 +17,7 @@ use bytemuck::Zeroable;
 use tensor::LANES;
 
 use super::codes::{Codes, each_kind};
-use super::dots::{Group, dots};
+use super::dots::{Group, add_dots};
 use super::format::Kind;
 use crate::linear::activations::{Line, Token};
 use crate::simd::Simd;
@@ -249,17 +249,9 @@ impl<const T: usize> Products<'_, T> {
                         s.prefetch(next.wrapping_add(group * bytes + line));
                     }
                 }
+                let unpacked = Unpacked { panel, group, kind: PhantomData::<K> };
                 // SAFETY: the caller's promise.
-                unsafe {
-                    let at = at + group * K::GROUP;
-                    let dots = dots(s, &Unpacked { panel, group, kind: PhantomData::<K> }, x, at);
-                    for t in 0..T {
-                        let scale = s.splat(*x[t].scales.add(at / 16));
-                        for part in 0..S::PARTS {
-                            sums[t][part] = s.fma(dots[t][part], scale, sums[t][part]);
-                        }
-                    }
-                }
+                unsafe { add_dots(s, &mut sums, &unpacked, x, at + group * K::GROUP) };
             }
             // SAFETY: one of the blocks; the tokens have their sums.
             unsafe { panel.add_block::<S, K, _, T>(s, acc, block, &sums, &activations) };
