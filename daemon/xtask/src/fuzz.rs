@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: hostile bytes for every reader, and the replay of what they found before.
+//! `cargo xtask fuzz`: hostile bytes for every reader, odd shapes for the kernels, and the replay of what they found before.
 
 use std::fs;
 use std::path::PathBuf;

@@ -34,7 +34,8 @@ pub(super) fn report(results: &[Tensor], reference: &View<'_>, tolerance: f32, j
         agrees &= finding.agrees;
         let name = &result.name;
         if json {
-            println!("{}", json!({ "tensor": name, "agrees": finding.agrees, "found": finding.found }));
+            let (agrees, found, equal) = (finding.agrees, &finding.found, finding.equal);
+            println!("{}", json!({ "tensor": name, "agrees": agrees, "found": found, "equal": equal }));
         } else {
             println!("  {} {name}: {}", if finding.agrees { "ok  " } else { "FAIL" }, finding.found);
         }
@@ -45,6 +46,8 @@ pub(super) fn report(results: &[Tensor], reference: &View<'_>, tolerance: f32, j
 struct Finding {
     agrees: bool,
     found: String,
+    /// Of whole numbers: how many are equal, and of how many.
+    equal: Option<[usize; 2]>,
 }
 
 fn compare(result: &Tensor, reference: &View<'_>, tolerance: f32) -> Result<Option<Finding>> {
@@ -60,7 +63,8 @@ fn compare(result: &Tensor, reference: &View<'_>, tolerance: f32) -> Result<Opti
             let want = want.f32().with_context(|| format!("{name}: the reference is not F32"))?;
             let pairs = got.iter().zip(&want).enumerate().filter(|(i, _)| counts(*i));
             let worst = pairs.map(|(_, (got, want))| (got - want).abs()).fold(0.0, worse);
-            Finding { agrees: worst <= tolerance, found: format!("largest difference {worst:.2e}") }
+            let found = format!("largest difference {worst:.2e}");
+            Finding { agrees: worst <= tolerance, found, equal: None }
         }
         Values::I32(got) => {
             let want = want.i32().with_context(|| format!("{name}: the reference is not I32"))?;
@@ -73,7 +77,8 @@ fn compare(result: &Tensor, reference: &View<'_>, tolerance: f32) -> Result<Opti
             let pairs = got.iter().enumerate().filter(|(i, _)| counts(*i));
             let (n, n_other) =
                 pairs.fold((0, 0), |(n, other), (i, got)| (n + 1, other + usize::from(!equal(i, *got))));
-            Finding { agrees: n_other == 0, found: format!("{} of {n} equal", n - n_other) }
+            let found = format!("{} of {n} equal", n - n_other);
+            Finding { agrees: n_other == 0, found, equal: Some([n - n_other, n]) }
         }
     };
     Ok(Some(finding))

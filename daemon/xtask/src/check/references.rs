@@ -23,16 +23,14 @@ pub(crate) struct Args {
 }
 
 /// A model and one file of results.
-struct Pair {
-    model: PathBuf,
-    expected: PathBuf,
+pub(super) struct Pair {
+    pub(super) model: PathBuf,
+    pub(super) expected: PathBuf,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let wels = console::step("the daemon", || run::build(workspace))?;
-    let mut pairs = Vec::new();
-    find(&args.dir, &mut pairs)?;
-    ensure!(!pairs.is_empty(), "{}: no model with expected results", args.dir.display());
+    let pairs = pairs(&args.dir)?;
     let mut n_apart = 0;
     for Pair { model, expected } in &pairs {
         let tolerance = args.tolerance.to_string();
@@ -49,6 +47,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     ensure!(n_apart == 0, "{n_apart} of {} comparisons failed; see above", pairs.len());
     console::note(format_args!("{} comparisons, all within {}", pairs.len(), args.tolerance));
     Ok(())
+}
+
+/// The models of a folder that have expected results, at least one.
+pub(super) fn pairs(dir: &Path) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    find(dir, &mut pairs)?;
+    ensure!(!pairs.is_empty(), "{}: no model with expected results", dir.display());
+    Ok(pairs)
 }
 
 /// Pairs in a folder: of itself, of its files, of the folders in it.
