@@ -80,34 +80,56 @@ unsafe fn products<S: Simd, G: Group<S>, const T: usize>(
             }
         }
     }
-    for k in first..first + n {
-        // SAFETY: the caller's promise; four of each token's values.
+    // Two at a time: the loop itself costs as much as half a token's products.
+    for k in (first..first + n).step_by(2) {
+        // SAFETY: the caller's promise.
         unsafe {
-            let mut codes = s.sixteen_i(0);
-            for part in 0..S::PARTS {
-                codes[part] = group.codes(s, k, part);
-            }
-            for t in 0..T {
-                let x = s.splat_i(x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned());
-                for part in 0..S::PARTS {
-                    let alone = k == first && !shifted;
-                    let sum = add_products::<S, G::Kind>(s, sums[t][part], codes[part], x, alone);
-                    sums[t][part] = if G::IN_ORDER { s.in_order(sum) } else { sum };
-                }
+            add_step(s, &mut sums, group, x, at, k, k == first && !shifted);
+            if n > 1 {
+                add_step(s, &mut sums, group, x, at, k + 1, false);
             }
         }
     }
     sums
 }
 
-/// `sums` and the products of codes and activations; the products `alone` where there are no sums yet.
+/// Adds the products of a k-step, or begins with them where they are the `first`.
+///
+/// # Safety
+/// As [`add_dots`].
 #[inline(always)]
-fn add_products<S: Simd, K: Kind>(s: S, sums: S::I, codes: S::I, x: S::I, alone: bool) -> S::I {
+unsafe fn add_step<S: Simd, G: Group<S>, const T: usize>(
+    s: S,
+    sums: &mut [S::SixteenI; T],
+    group: &G,
+    x: &[Token; T],
+    at: usize,
+    k: usize,
+    first: bool,
+) {
+    let mut codes = s.sixteen_i(0);
+    for part in 0..S::PARTS {
+        // SAFETY: the caller's promise.
+        codes[part] = unsafe { group.codes(s, k, part) };
+    }
+    for t in 0..T {
+        // SAFETY: the caller's promise; four of each token's values.
+        let x = s.splat_i(unsafe { x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned() });
+        for part in 0..S::PARTS {
+            let sum = add_products::<S, G::Kind>(s, sums[t][part], codes[part], x, first);
+            sums[t][part] = if G::IN_ORDER { s.in_order(sum) } else { sum };
+        }
+    }
+}
+
+/// `sums` and the products of codes and activations; the products alone where they are the `first`.
+#[inline(always)]
+fn add_products<S: Simd, K: Kind>(s: S, sums: S::I, codes: S::I, x: S::I, first: bool) -> S::I {
     if K::SIGNED && S::SIGNED_CODES {
         // Signed products fill 16 bits, and are folded one by one; in 32 bits they are summed.
         let products = s.signed_products(codes, x);
-        if alone { products } else { s.add_i(sums, products) }
-    } else if alone {
+        if first { products } else { s.add_i(sums, products) }
+    } else if first {
         s.products(codes, x)
     } else {
         s.add_products(sums, codes, x)
