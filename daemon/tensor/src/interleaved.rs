@@ -35,13 +35,13 @@ impl Layout {
     pub fn fits(self, dtype: DType, rows: usize) -> bool {
         match self {
             Self::Rows => true,
-            Self::Rows16 => fields(dtype).is_some() && rows.is_multiple_of(LANES),
+            Self::Rows16 => interleaved_fields(dtype).is_some() && rows.is_multiple_of(LANES),
         }
     }
 }
 
 /// Fields of a block in order: bytes of a unit, and units. `None` for types that are not interleaved.
-fn fields(dtype: DType) -> Option<&'static [(usize, usize)]> {
+pub fn interleaved_fields(dtype: DType) -> Option<&'static [(usize, usize)]> {
     Some(match dtype {
         DType::Q4_0 | DType::IQ4NL => &[(2, 1), (4, 4)],
         DType::Q4_1 => &[(2, 2), (4, 4)],
@@ -113,7 +113,7 @@ fn whole_rows(dtype: DType, bytes: usize) -> usize {
 /// Calls `f(bytes, offset in the block)` for every unit of every field.
 fn for_each_unit(dtype: DType, mut f: impl FnMut(usize, usize)) {
     let mut at = 0;
-    for &(unit, n) in fields(dtype).expect("a type that is interleaved") {
+    for &(unit, n) in interleaved_fields(dtype).expect("a type that is interleaved") {
         for _ in 0..n {
             f(unit, at);
             at += unit;
@@ -126,13 +126,13 @@ mod tests {
     use super::*;
 
     fn interleaved_types() -> impl Iterator<Item = DType> {
-        DType::all().filter(|&dtype| fields(dtype).is_some())
+        DType::all().filter(|&dtype| interleaved_fields(dtype).is_some())
     }
 
     #[test]
     fn fields_fill_the_block() {
         for dtype in interleaved_types() {
-            let bytes: usize = fields(dtype).unwrap().iter().map(|(unit, n)| unit * n).sum();
+            let bytes: usize = interleaved_fields(dtype).unwrap().iter().map(|(unit, n)| unit * n).sum();
             assert_eq!(bytes, dtype.block_bytes(), "{dtype}");
         }
         assert_eq!(interleaved_types().count(), 12);

@@ -11,5 +11,5 @@ pub mod quant;
 pub mod reference;
 
 pub use dtype::DType;
-pub use interleaved::{LANES, Layout, deinterleave_row, interleave};
+pub use interleaved::{LANES, Layout, deinterleave_row, interleave, interleaved_fields};
 pub use matrix::{BlockScale, Matrix, SCALE_BLOCK, ShapeError};

@@ -84,6 +84,11 @@ pub(crate) trait Integers: Copy {
     /// # Safety
     /// `p` points to room for them, at any alignment.
     unsafe fn store_i(self, p: *mut u8, a: Self::I);
+    /// Four lines of 16 units of four bytes: line `i` gets the `i`-th unit of every row.
+    ///
+    /// # Safety
+    /// 16 rows of four units are in bounds, `stride` bytes apart; `lines` has room; they do not overlap.
+    unsafe fn interleave(self, rows: *const u8, stride: usize, lines: *mut u8);
     /// Reads what [`store_scale`](Integers::store_scale) wrote.
     ///
     /// # Safety

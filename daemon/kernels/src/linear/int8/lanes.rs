@@ -17,6 +17,7 @@ mod codes;
 mod dots;
 mod few;
 mod format;
+mod interleave;
 mod many;
 mod panel;
 mod tiles;
@@ -24,11 +25,12 @@ mod tiles;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use tensor::{DType, LANES, Layout, interleave};
+use tensor::{DType, LANES, Layout};
 
 use self::codes::Codes;
 use self::few::Few;
 use self::format::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use self::interleave::Interleave;
 use self::many::Many;
 pub(crate) use self::many::TILE_ROWS;
 use self::panel::Panel;
@@ -95,7 +97,7 @@ impl LanesTile<'_> {
         let w = if job.weight.layout() == Layout::Rows16 {
             job.row(rows.start)
         } else {
-            interleave_rows(job, rows.clone(), &mut scratch.lanes);
+            interleave_rows(isa, job, rows.clone(), &mut scratch.lanes);
             scratch.lanes.as_ptr().cast()
         };
         let blocks = Blocks { of: Sixteens { job, rows, x }, w, format: PhantomData::<F> };
@@ -183,21 +185,22 @@ impl<F: Codes> Blocks<'_, F> {
 }
 
 /// Interleaves `rows` of the job's matrix into `scratch`, 16 at a time; missing rows repeat the last.
-fn interleave_rows(job: &Job<'_>, rows: Range<usize>, scratch: &mut Vec<Line>) {
+fn interleave_rows(isa: Isa, job: &Job<'_>, rows: Range<usize>, scratch: &mut Vec<Line>) {
     let weight = job.weight;
+    let dtype = weight.dtype();
     let bytes = LANES * weight.row_bytes();
     let sixteens = rows.len().div_ceil(LANES);
     scratch.resize((sixteens * bytes).div_ceil(size_of::<Line>()), bytemuck::Zeroable::zeroed());
     let out: &mut [u8] = bytemuck::cast_slice_mut(scratch);
     for (first, out) in rows.clone().step_by(LANES).zip(out.chunks_exact_mut(bytes)) {
         if first + LANES <= rows.end {
-            interleave(weight.dtype(), weight.row_range(first, first + LANES).data(), out);
+            isa.run(Interleave { dtype, rows: weight.row_range(first, first + LANES).data(), out });
         } else {
             let mut padded = weight.row_range(first, rows.end).data().to_vec();
             while padded.len() < bytes {
                 padded.extend_from_slice(weight.row(rows.end - 1));
             }
-            interleave(weight.dtype(), &padded, out);
+            isa.run(Interleave { dtype, rows: &padded, out });
         }
     }
 }

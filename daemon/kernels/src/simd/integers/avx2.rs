@@ -145,6 +145,29 @@ impl Integers for Avx2 {
         unsafe { _mm256_storeu_si256(p.cast(), a) }
     }
     #[inline(always)]
+    unsafe fn interleave(self, rows: *const u8, stride: usize, lines: *mut u8) {
+        unsafe {
+            for half in 0..2 {
+                let mut units = [_mm256_setzero_si256(); 4];
+                for (i, units) in units.iter_mut().enumerate() {
+                    // Rows i and i + 4 of eight.
+                    let near = rows.add((8 * half + i) * stride);
+                    let far = _mm_loadu_si128(near.add(4 * stride).cast());
+                    let near = _mm256_castsi128_si256(_mm_loadu_si128(near.cast()));
+                    *units = _mm256_inserti128_si256::<1>(near, far);
+                }
+                let [a, b, c, d] = units;
+                let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+                let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+                let lines = lines.add(32 * half);
+                self.store_i(lines, _mm256_unpacklo_epi64(ab, cd));
+                self.store_i(lines.add(64), _mm256_unpackhi_epi64(ab, cd));
+                self.store_i(lines.add(2 * 64), _mm256_unpacklo_epi64(ab_high, cd_high));
+                self.store_i(lines.add(3 * 64), _mm256_unpackhi_epi64(ab_high, cd_high));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn load_scale(self, p: *const u8) -> __m256i {
         unsafe { self.load_i(p) }
     }

@@ -132,6 +132,27 @@ impl Integers for Avx512Vnni {
         unsafe { _mm512_storeu_si512(p.cast(), a) }
     }
     #[inline(always)]
+    unsafe fn interleave(self, rows: *const u8, stride: usize, lines: *mut u8) {
+        unsafe {
+            let mut units = [_mm512_setzero_si512(); 4];
+            for (i, units) in units.iter_mut().enumerate() {
+                // Rows i, i + 4, i + 8 and i + 12.
+                let row = |quarter: usize| rows.wrapping_add((4 * quarter + i) * stride);
+                let first = _mm512_castsi128_si512(_mm_loadu_si128(row(0).cast()));
+                let two = _mm512_inserti32x4::<1>(first, _mm_loadu_si128(row(1).cast()));
+                let three = _mm512_inserti32x4::<2>(two, _mm_loadu_si128(row(2).cast()));
+                *units = _mm512_inserti32x4::<3>(three, _mm_loadu_si128(row(3).cast()));
+            }
+            let [a, b, c, d] = units;
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            self.store_i(lines, _mm512_unpacklo_epi64(ab, cd));
+            self.store_i(lines.add(64), _mm512_unpackhi_epi64(ab, cd));
+            self.store_i(lines.add(2 * 64), _mm512_unpacklo_epi64(ab_high, cd_high));
+            self.store_i(lines.add(3 * 64), _mm512_unpackhi_epi64(ab_high, cd_high));
+        }
+    }
+    #[inline(always)]
     unsafe fn load_scale(self, p: *const u8) -> __m512 {
         unsafe { self.load(p.cast()) }
     }
