@@ -6,6 +6,13 @@
 //!
 //! May depend on `weights` and `tensor`. Start reading at [`Experts`].
 
+pub mod disk;
+mod error;
 mod experts;
+mod policy;
+mod slot;
 
+pub use error::Error;
 pub use experts::{Expert, Experts, Wanted};
+pub use policy::Policy;
+pub use slot::{PAGE_BYTES, Slot};

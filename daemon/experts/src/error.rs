@@ -1,0 +1,39 @@
+//! What can go wrong on the way to an expert.
+
+use weights::ExpertKey;
+
+/// An expert that can't be had, or a cache that can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The model's files are not as they should be.
+    #[error(transparent)]
+    Weights(#[from] weights::Error),
+    /// The system gives no memory.
+    #[error("no memory of {bytes} bytes: {cause}")]
+    Memory {
+        /// Bytes wanted.
+        bytes: usize,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// A drive can't be used.
+    #[error("{path}: cannot {doing}: {cause}")]
+    Io {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// An expert's bytes do not come, or come wrong.
+    #[error("expert {key} cannot be read after {attempts} attempts: {cause}")]
+    Unreadable {
+        /// Which.
+        key: ExpertKey,
+        /// Reads tried.
+        attempts: u32,
+        /// How the last one failed.
+        cause: String,
+    },
+}
