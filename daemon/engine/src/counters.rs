@@ -1,6 +1,9 @@
 //! What the engine counts: written by its thread, read by anybody.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use model::Streamed;
 
 use crate::speculate::{Source, Verdict};
 
@@ -21,6 +24,7 @@ pub(crate) struct Counters {
     pub(crate) step_us: AtomicU64,
     /// By [`Source`].
     pub(crate) drafts: [DraftCounters; 2],
+    streaming: Mutex<Option<Streamed>>,
 }
 
 /// Guesses of one source.
@@ -31,6 +35,14 @@ pub(crate) struct DraftCounters {
 }
 
 impl Counters {
+    pub(crate) fn set_streaming(&self, streaming: Option<Streamed>) {
+        *self.streaming.lock().expect("nothing panics while it holds the lock") = streaming;
+    }
+
+    pub(crate) fn streaming(&self) -> Option<Streamed> {
+        *self.streaming.lock().expect("nothing panics while it holds the lock")
+    }
+
     pub(crate) fn count_drafts(&self, verdict: Verdict) {
         let counters = &self.drafts[verdict.source as usize];
         counters.drafted.fetch_add(verdict.drafted as u64, Ordering::Relaxed);
@@ -90,4 +102,6 @@ pub struct Stats {
     pub lookup: Drafts,
     /// Guesses of the model's draft layer.
     pub draft_layer: Drafts,
+    /// What streaming experts has done; `None` where the model is in memory.
+    pub streaming: Option<Streamed>,
 }

@@ -119,6 +119,7 @@ impl Handle {
             step_us_total: total(&c.step_us),
             lookup: c.drafts(Source::Lookup),
             draft_layer: c.drafts(Source::Draft),
+            streaming: c.streaming(),
         }
     }
 }

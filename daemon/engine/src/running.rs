@@ -33,6 +33,8 @@ pub(crate) struct Running {
     pub(crate) admitted: Instant,
     pub(crate) first_token: Option<Instant>,
     pub(crate) ended: bool,
+    /// Ended because a step failed: what the cache holds of it means nothing.
+    pub(crate) broken: bool,
 }
 
 impl Running {
@@ -95,6 +97,24 @@ impl Running {
         }
         counters.count_drafts(self.drafter.judge(chunk, accepted));
         1 + accepted
+    }
+
+    /// A step could not carry the sequence on, though its chunk, with `n` tokens of the prompt, was in it: it ends here.
+    pub(crate) fn fail<'a>(
+        &mut self,
+        n: usize,
+        rows: impl Iterator<Item = &'a mut [f32]>,
+        message: String,
+        counters: &Counters,
+    ) {
+        let n_rows = match self.decodes() {
+            true => self.drafter.take_chunk().len(),
+            false => usize::from(n > 0 && self.n_fed + n == self.n_prompt),
+        };
+        rows.take(n_rows).for_each(drop);
+        (self.ended, self.broken) = (true, true);
+        self.send(Event::Failed { message });
+        counters.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn n_generated(&self) -> usize {

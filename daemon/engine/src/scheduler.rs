@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use model::{Chunk, Forward, SeqId};
+use model::{Chunk, Failure, Forward, SeqId};
 use tracing::{error, info};
 
 use crate::counters::Counters;
@@ -114,6 +114,10 @@ impl Scheduler {
     /// Takes the sequences that have ended out of the batch and keeps them for their owners.
     fn reap(&mut self) {
         for ended in self.running.extract_if(.., |running| running.ended) {
+            if ended.broken {
+                self.model.close(ended.seq);
+                continue;
+            }
             let mut tokens = ended.tokens;
             tokens.truncate(ended.n_fed);
             self.prefixes.put(self.model.as_mut(), ended.request.owner, ended.seq, tokens);
@@ -148,6 +152,7 @@ impl Scheduler {
                 admitted: Instant::now(),
                 first_token: None,
                 ended: false,
+                broken: false,
             });
         }
     }
@@ -198,6 +203,7 @@ impl Scheduler {
         self.counters.running.store(self.running.len(), Ordering::Relaxed);
         let reserved = self.running.iter().map(|running| running.n_prompt + running.max_tokens).sum();
         self.counters.kv_tokens_used.store(reserved, Ordering::Relaxed);
+        self.counters.set_streaming(self.model.streaming());
     }
 
     /// One forward pass and what follows from its logits.
@@ -207,9 +213,15 @@ impl Scheduler {
         self.draft(prompt_tokens.iter().sum())?;
         let chunks: Vec<Chunk<'_>> =
             self.running.iter().zip(&prompt_tokens).filter_map(|(running, &n)| running.chunk(n)).collect();
-        self.model.step(&chunks, &mut self.logits)?;
+        let failures = self.model.step(&chunks, &mut self.logits)?;
+        let failure_of = |seq: SeqId| failures.iter().find(|failure| failure.seq == seq);
         let mut rows = self.logits.chunks_exact_mut(self.model.limits().n_vocab);
         for (running, n) in self.running.iter_mut().zip(prompt_tokens) {
+            if let Some(Failure { seq, error }) = failure_of(running.seq) {
+                error!(%seq, %error, "a sequence cannot go on");
+                running.fail(n, rows.by_ref(), error.to_string(), &self.counters);
+                continue;
+            }
             let n_sampled = if running.decodes() {
                 running.decoded(self.model.as_mut(), rows.by_ref(), &self.counters)
             } else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Chunk, Error, Forward, Limits, LogitsOf, SeqId, TokenId};
+use model::{Chunk, Error, Failure, Forward, Limits, LogitsOf, SeqId, TokenId};
 
 /// Lead of the script's token over all others, in logits.
 const LEAD: f32 = 10.0;
@@ -18,6 +18,7 @@ pub struct Scripted {
     script: Vec<TokenId>,
     step_time: Duration,
     fail_after: Option<usize>,
+    unreadable: Option<TokenId>,
     noise: f32,
     drafts_right: Option<f32>,
     seed: u64,
@@ -45,6 +46,7 @@ impl Scripted {
             script,
             step_time: Duration::ZERO,
             fail_after: None,
+            unreadable: None,
             noise: 0.0,
             drafts_right: None,
             seed: 0,
@@ -57,6 +59,11 @@ impl Scripted {
     /// Takes this long for a step.
     pub fn step_time(self, step_time: Duration) -> Self {
         Self { step_time, ..self }
+    }
+
+    /// Fails sequences that come to this token, as if what it needs could not be read.
+    pub fn unreadable(self, token: TokenId) -> Self {
+        Self { unreadable: Some(token), ..self }
     }
 
     /// Fails the step after `n` good ones.
@@ -164,7 +171,7 @@ impl Forward for Scripted {
         sequence.prompt_ends.retain(|&end| end < n_tokens);
     }
 
-    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<(), Error> {
+    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<Vec<Failure>, Error> {
         std::thread::sleep(self.step_time);
         if self.fail_after == Some(self.n_steps) {
             self.n_steps += 1;
@@ -197,7 +204,12 @@ impl Forward for Scripted {
                 logits.extend(self.row(past[position], position, prompt_ends));
             }
         }
-        Ok(())
+        let fails = |chunk: &&Chunk<'_>| self.unreadable.is_some_and(|token| chunk.tokens.contains(&token));
+        let failure = |chunk: &Chunk<'_>| {
+            let cause = "the simulation says so".to_owned();
+            Failure { seq: chunk.seq, error: Error::Unreadable { cause } }
+        };
+        Ok(chunks.iter().filter(fails).map(failure).collect())
     }
 
     fn draft(&mut self, next: &[(SeqId, TokenId)], n: usize) -> Result<Vec<Vec<TokenId>>, Error> {

@@ -149,6 +149,25 @@ fn a_failing_step_fails_its_sequences_and_the_engine_lives() {
 }
 
 #[test]
+fn what_cannot_be_read_fails_its_own_request_alone() {
+    // The answers are 1, 2, 3, 1, ...; whoever is fed 40 fails.
+    let model = Scripted::new(LIMITS, vec![1, 2, 3]).unreadable(40).step_time(Duration::from_millis(1));
+    let handle = engine::start(Box::new(model), Options::default());
+    let good = handle.submit(request(4, 30)).expect("accepted");
+    let doomed = Request { prompt: vec![5, 40, 6], ..request(3, 30) };
+    let doomed = handle.submit(doomed).expect("accepted");
+    let (tokens, end) = drain(doomed);
+    assert!(tokens.is_empty());
+    let Event::Failed { message } = end else { panic!("{end:?}") };
+    assert!(message.contains("could not be read"), "{message}");
+    let (tokens, end) = drain(good);
+    assert_eq!(tokens, [1, 2, 3].repeat(10));
+    assert!(matches!(end, Event::Finished { .. }), "{end:?}");
+    let stats = handle.stats();
+    assert_eq!((stats.failed_total, stats.finished_total, stats.kv_tokens_used), (1, 1, 0));
+}
+
+#[test]
 fn prompts_are_read_in_chunks_beside_decoding() {
     let options = Options { prefill_tokens_beside_decode: 4, ..Options::default() };
     let handle = slow(1, options);

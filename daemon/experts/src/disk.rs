@@ -4,22 +4,7 @@ use std::sync::Arc;
 
 use crate::Slot;
 
-/// A contiguous piece of a file, and where it goes.
-///
-/// `offset`, `at` and `bytes` are whole pages, so that the read can be direct; the file may end within the last one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// Index of the file, in the order the disk was opened with.
-    pub file: usize,
-    /// From the start of the file, in bytes.
-    pub offset: u64,
-    /// From the start of the slot, in bytes.
-    pub at: usize,
-    /// Bytes to ask for: whole pages.
-    pub bytes: usize,
-    /// Bytes that have to come: fewer only where the file ends within the last page.
-    pub needed: usize,
-}
+pub use weights::Extent;
 
 /// One read: all extents of one record.
 #[derive(Debug)]
@@ -52,6 +37,8 @@ pub struct Done {
     pub slot: Slot,
     /// How it went.
     pub result: Result<(), ReadError>,
+    /// When it ended.
+    pub ended: std::time::Instant,
 }
 
 /// What can go wrong with a read.

@@ -16,8 +16,23 @@ pub enum Error {
         /// The system's answer.
         cause: std::io::Error,
     },
+    /// The budget is too small to work with.
+    #[error(
+        "{budget} bytes for experts are too few: at least {slots_min} records of {slot_bytes} bytes have to fit beside the \
+         others' share, {wanted} bytes in all"
+    )]
+    Budget {
+        /// Bytes given.
+        budget: u64,
+        /// Bytes that would do.
+        wanted: u64,
+        /// Of a record.
+        slot_bytes: usize,
+        /// Records that have to fit.
+        slots_min: usize,
+    },
     /// A drive can't be used.
-    #[error("{path}: cannot {doing}: {cause}")]
+    #[error("{}: cannot {doing}: {cause}", path.display())]
     Io {
         /// The file.
         path: std::path::PathBuf,

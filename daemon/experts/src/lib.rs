@@ -1,18 +1,30 @@
 //! Routed experts: where they are, and when they are ready.
 //!
 //! A layer asks [`Experts`] for those that the step's tokens were routed to and computes them as they come, in whatever
-//! order: [`Wanted::ready`] gives those that are in memory. Here all of them are mapped and come at once; what streams
-//! them from a drive stands behind the same two calls.
+//! order: [`Wanted::ready`] gives those that are in memory.
+//!
+//! ```text
+//! Experts (experts.rs)      mapped: all are there;  streamed:
+//!  └ streamer.rs            what is wanted, under way, ready
+//!     ├ cache.rs            slots within a budget, who gives way
+//!     │  └ policy.rs, slot.rs
+//!     └ disk.rs             the border to the drives
+//! ```
 //!
 //! May depend on `weights` and `tensor`. Start reading at [`Experts`].
 
+mod cache;
 pub mod disk;
 mod error;
 mod experts;
 mod policy;
 mod slot;
+mod stats;
+mod streamer;
 
 pub use error::Error;
-pub use experts::{Expert, Experts, Wanted};
+pub use experts::{Expert, Experts, Origin, Wanted};
 pub use policy::Policy;
 pub use slot::{PAGE_BYTES, Slot};
+pub use stats::Stats;
+pub use streamer::Streaming;

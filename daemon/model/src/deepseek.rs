@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use experts::Experts;
+use experts::{Experts, Origin};
 use weights::{ExpertKey, ExpertPart, Weights};
 
 use crate::Error;
@@ -53,21 +53,28 @@ impl DeepSeek {
         weights: &Arc<Weights>,
         form: LatentForm,
         n_draft_layers: usize,
+        origin: Origin,
     ) -> Result<Self, Error> {
         let hyper = weights.hyper();
         let layers = (0..hyper.n_layers).map(|i| Layer::bind(weights, i, form)).collect::<Result<_, _>>()?;
         let mixtures =
             hyper.moe.map_or(0..0, |moe| moe.n_dense_layers as u32..(hyper.n_layers + n_draft_layers) as u32);
-        let experts = Experts::bind(weights, mixtures, hyper.moe.map_or(0, |moe| moe.n_experts))?;
+        let experts = Experts::bind(weights, mixtures, hyper.moe.map_or(0, |moe| moe.n_experts), origin)?;
         Ok(Self { layers, stages: Stages::new(experts) })
     }
 
     /// hidden [n_tokens, d_model] <- the last layer's output.
     pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32]) {
+        self.stages.experts.begin_step(pass.n_tokens(), pass.hyper().moe.map_or(0, |moe| moe.top_k));
         for (i, layer) in self.layers.iter().enumerate() {
             layer.forward(pass, i, hidden, &mut self.stages);
             pass.trace_hidden(i, hidden);
         }
+    }
+
+    /// What streaming experts has done so far; `None` where all are mapped.
+    pub(crate) fn streaming(&self) -> Option<experts::Stats> {
+        self.stages.experts.stats()
     }
 
     /// What a draft layer computes with, too.
@@ -82,7 +89,7 @@ impl DeepSeek {
 pub(crate) fn row_cost(weights: &Weights) -> f32 {
     let hyper = weights.hyper();
     let Some(moe) = &hyper.moe else { return DENSE_ROW_COST };
-    let bytes = |name: &str| weights.tensor(name).map_or(0, |tensor| tensor.data.len()) as f32;
+    let bytes = |name: &str| weights.bytes_of(name) as f32;
     let expert = |layer: usize| {
         let key = ExpertKey { layer: layer as u32, expert: 0 };
         ExpertPart::ALL.into_iter().map(|part| bytes(&key.tensor_name(part))).sum::<f32>()

@@ -19,6 +19,15 @@ pub enum Error {
     /// The CPU executor could not start.
     #[error(transparent)]
     Kernels(#[from] kernels::Error),
+    /// Routed experts cannot be had.
+    #[error(transparent)]
+    Experts(#[from] experts::Error),
+    /// Something that the sequence needs could not be read.
+    #[error("the model's files could not be read: {cause}")]
+    Unreadable {
+        /// What, and why.
+        cause: String,
+    },
     /// A chunk would write beyond the tokens its sequence reserved.
     #[error("sequence {seq}: {wanted} tokens wanted, {reserved} reserved")]
     BeyondReservation {

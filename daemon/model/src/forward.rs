@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, TokenId};
+use crate::{Error, Streamed, TokenId};
 
 /// [`Forward::row_cost`] of weights that all tokens share: SmolLM2 on two cores takes 9.8, 11.3, 13.8 and 15.7 ms for 1, 2, 3
 /// and 4 rows.
@@ -38,6 +38,15 @@ pub struct Chunk<'a> {
     pub tokens: &'a [TokenId],
     /// Logits wanted.
     pub logits: LogitsOf,
+}
+
+/// A sequence that a step could not carry on.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which.
+    pub seq: SeqId,
+    /// Why.
+    pub error: Error,
 }
 
 /// What a [`Forward`] can hold.
@@ -79,8 +88,17 @@ pub trait Forward: Send {
     fn truncate(&mut self, seq: SeqId, n_tokens: usize);
 
     /// Appends every chunk to its sequence and replaces `logits` by the wanted rows, in the order of the chunks:
-    /// `[n_wanted, n_vocab]`.
-    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<(), Error>;
+    /// `[n_wanted, n_vocab]`. Returns the sequences for which that failed, usually none: their rows mean nothing and they can
+    /// only be closed.
+    ///
+    /// # Errors
+    /// The whole step is impossible: a chunk is not as it has to be.
+    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<Vec<Failure>, Error>;
+
+    /// What streaming experts from a drive has done so far; `None` where nothing is streamed.
+    fn streaming(&self) -> Option<Streamed> {
+        None
+    }
 
     /// What one more row adds to the time of a step of one, as a share of it: guesses have to be right more often to pay.
     fn row_cost(&self) -> f32 {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use experts::Origin;
 use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Precision, RopeTable};
 use weights::{Architecture, Weights};
 
@@ -9,16 +10,13 @@ use crate::batch::{Batch, rows_of};
 use crate::deepseek::{self, DeepSeek};
 use crate::dense::Dense;
 use crate::draft::Draft;
-use crate::forward::{Chunk, Forward, Limits, SeqId};
+use crate::forward::{Chunk, Failure, Forward, Limits, SeqId};
 use crate::kv::{KvCache, KvShape};
 use crate::layers::Ends;
 use crate::mla::LatentForm;
 use crate::pass::Pass;
 use crate::trace::Trace;
-use crate::{Error, TokenId, rope};
-
-/// Tokens a step may carry: longer prompts go in several steps.
-const STEP_TOKENS: usize = 512;
+use crate::{Error, Streamed, TokenId, rope};
 
 /// How a model is to run.
 #[derive(Clone, Debug)]
@@ -38,6 +36,8 @@ pub struct Options {
     pub draft: bool,
     /// Form of latent attention; the results agree to rounding.
     pub latent: LatentForm,
+    /// Tokens a step may carry: longer prompts go in several steps.
+    pub step_tokens: usize,
 }
 
 impl Default for Options {
@@ -50,6 +50,7 @@ impl Default for Options {
             context: 8192,
             draft: false,
             latent: LatentForm::Auto,
+            step_tokens: 512,
         }
     }
 }
@@ -82,6 +83,11 @@ enum Body {
 impl Model {
     /// Binds mapped weights to the layer loop.
     pub fn new(weights: Arc<Weights>, options: &Options) -> Result<Self, Error> {
+        Self::with_experts(weights, options, Origin::Map)
+    }
+
+    /// Binds weights to the layer loop, with routed experts from wherever they are.
+    pub fn with_experts(weights: Arc<Weights>, options: &Options, origin: Origin) -> Result<Self, Error> {
         let hyper = weights.hyper();
         let n_draft_layers = if options.draft { hyper.n_draft_layers.min(1) } else { 0 };
         let (body, draft) = match hyper.architecture {
@@ -89,7 +95,7 @@ impl Model {
                 (Body::Dense(Box::new(Dense::bind(&weights)?)), None)
             }
             Architecture::DeepSeek2 => {
-                let body = DeepSeek::bind(&weights, options.latent, n_draft_layers)?;
+                let body = DeepSeek::bind(&weights, options.latent, n_draft_layers, origin)?;
                 let draft =
                     (n_draft_layers > 0).then(|| Draft::bind(&weights, options.latent)).transpose()?;
                 (Body::DeepSeek(Box::new(body)), draft)
@@ -104,7 +110,7 @@ impl Model {
         let limits = Limits {
             n_vocab: hyper.n_vocab,
             context: context.min(kv.capacity()),
-            step_tokens: STEP_TOKENS,
+            step_tokens: options.step_tokens,
             kv_tokens: kv.capacity(),
         };
         let cpu = Cpu::new(CpuOptions {
@@ -162,16 +168,18 @@ impl Model {
         Ok(())
     }
 
-    /// hidden [n_tokens, d_model] <- the last layer's output for every token of the batch.
-    fn layers(&mut self, batch: &Batch) {
+    /// hidden [n_tokens, d_model] <- the last layer's output for every token of the batch. Returns the tokens for which it
+    /// means nothing, and why.
+    fn layers(&mut self, batch: &Batch) -> Vec<(u32, String)> {
         let Self { weights, ends, body, rope, kv, cpu, trace, hidden, .. } = self;
         hidden.resize(batch.len() * weights.hyper().d_model, 0.0);
         cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
-        let mut pass = Pass { weights, cpu, kv, rope, batch, trace: trace.as_mut() };
+        let mut pass = Pass { weights, cpu, kv, rope, batch, trace: trace.as_mut(), failed: Vec::new() };
         match body {
             Body::Dense(dense) => dense.forward(&mut pass, hidden),
             Body::DeepSeek(deepseek) => deepseek.forward(&mut pass, hidden),
         }
+        pass.failed
     }
 
     /// normed [n_tokens, d_model] <- norm over hidden; logits [rows.len(), n_vocab] <- head over some rows of it.
@@ -196,7 +204,7 @@ impl Model {
     fn draft_pass(&mut self, batch: &Batch, hidden: &[f32]) {
         let Self { weights, ends, body, draft, rope, kv, cpu, .. } = self;
         if let (Some(draft), Body::DeepSeek(deepseek)) = (draft, body) {
-            let mut pass = Pass { weights, cpu, kv, rope, batch, trace: None };
+            let mut pass = Pass { weights, cpu, kv, rope, batch, trace: None, failed: Vec::new() };
             draft.forward(&mut pass, deepseek.stages(), ends, hidden);
         }
     }
@@ -210,6 +218,15 @@ impl Model {
         cpu.linear(&x, rows.len(), &mut [draft.head(ends).job(weights, &mut logits)]);
         logits
     }
+}
+
+/// The sequences of failed tokens, each with its first failure.
+fn failures(batch: &Batch, chunks: &[Chunk<'_>], failed: &[(u32, String)]) -> Vec<Failure> {
+    let of = |(chunk, rows): (&Chunk<'_>, std::ops::Range<usize>)| {
+        let (_, cause) = failed.iter().find(|(token, _)| rows.contains(&(*token as usize)))?;
+        Some(Failure { seq: chunk.seq, error: Error::Unreadable { cause: cause.clone() } })
+    };
+    chunks.iter().zip(batch.rows()).filter_map(of).collect()
 }
 
 impl Forward for Model {
@@ -240,11 +257,11 @@ impl Forward for Model {
         self.draft.iter_mut().for_each(|draft| draft.truncate(seq, n_tokens));
     }
 
-    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<(), Error> {
+    fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<Vec<Failure>, Error> {
         self.check(chunks)?;
         self.catch_up(chunks);
         let batch = Batch::of_chunks(&self.kv, chunks);
-        self.layers(&batch);
+        let failed = self.layers(&batch);
         self.head(&batch.wanted_rows(chunks), logits);
         if let Some(draft) = &mut self.draft {
             draft.hold(&batch, chunks, &self.normed);
@@ -252,7 +269,14 @@ impl Forward for Model {
         for chunk in chunks {
             self.kv.set_len(chunk.seq, self.kv.len(chunk.seq) + chunk.tokens.len());
         }
-        Ok(())
+        Ok(failures(&batch, chunks, &failed))
+    }
+
+    fn streaming(&self) -> Option<Streamed> {
+        match &self.body {
+            Body::Dense(_) => None,
+            Body::DeepSeek(deepseek) => deepseek.streaming(),
+        }
     }
 
     fn row_cost(&self) -> f32 {

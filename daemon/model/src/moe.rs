@@ -17,6 +17,9 @@ use crate::Error;
 use crate::layers::{FeedForward, FfnBuffers, Projection, vector};
 use crate::pass::Pass;
 
+/// Tokens of experts that are computed together: enough for full batches, with activations of some 50 MB.
+pub(crate) const GROUP_ROWS: usize = 2048;
+
 /// The mixture of one layer.
 #[derive(Debug)]
 pub(crate) struct Mixture {
@@ -50,8 +53,8 @@ pub(crate) struct MixtureBuffers {
 /// A step's choices by expert. Results lie expert after expert, each one's tokens in order.
 #[derive(Debug, Default)]
 struct Routes {
-    /// Experts that any token goes to, ascending.
-    experts: Vec<u32>,
+    /// Experts that any token goes to, ascending, each with the number of its tokens.
+    experts: Vec<(u32, u32)>,
     /// Of each expert of the layer, its first row of results; one entry more than experts.
     first: Vec<usize>,
     /// Of each row of results, its token.
@@ -67,8 +70,9 @@ impl Routes {
         first.clear();
         first.resize(n_experts + 1, 0);
         choices.iter().for_each(|choice| first[choice.expert as usize + 1] += 1);
+        let n_tokens = |e: u32| (e, first[e as usize + 1] as u32);
         experts.clear();
-        experts.extend((0..n_experts as u32).filter(|&e| first[e as usize + 1] > 0));
+        experts.extend((0..n_experts as u32).map(n_tokens).filter(|&(_, n)| n > 0));
         (0..n_experts).for_each(|e| first[e + 1] += first[e]);
         let mut next = first.clone();
         tokens.resize(choices.len(), 0);
@@ -81,9 +85,19 @@ impl Routes {
         }
     }
 
+    /// How many of some experts, at least one, to compute together: up to [`GROUP_ROWS`] rows.
+    fn group(&self, experts: &[Expert<'_>]) -> usize {
+        let mut n_rows = 0;
+        let fits = |expert: &&Expert<'_>| {
+            n_rows += self.rows_of(expert.key.expert).len();
+            n_rows <= GROUP_ROWS
+        };
+        experts.iter().take_while(fits).count().max(1)
+    }
+
     /// Rows of results that are an expert's.
-    fn rows_of(&self, expert: &Expert<'_>) -> Range<usize> {
-        let idx = expert.key.expert as usize;
+    fn rows_of(&self, expert: u32) -> Range<usize> {
+        let idx = expert as usize;
         self.first[idx]..self.first[idx + 1]
     }
 }
@@ -129,8 +143,19 @@ impl Mixture {
             None => out.fill(0.0),
         }
         while let Some(ready) = wanted.ready() {
-            self.compute(cpu, &ready, x, n, a);
+            let mut rest = ready.as_slice();
+            while !rest.is_empty() {
+                let (group, later) = rest.split_at(a.routes.group(rest));
+                self.compute(cpu, group, x, n, a);
+                rest = later;
+            }
         }
+        for (key, error) in wanted.into_failed() {
+            let rows = a.routes.rows_of(key.expert);
+            a.rows[rows.start * d..rows.end * d].fill(0.0);
+            pass.fail(&a.routes.tokens[rows], &error);
+        }
+        let cpu = &mut *pass.cpu;
         cpu.combine(out, d, &a.rows, &a.choices, &a.routes.places);
     }
 
@@ -157,14 +182,14 @@ impl Mixture {
     ) {
         let MixtureBuffers { routes, rows, gate, up, ffn, .. } = a;
         let width = self.d_expert;
-        let n_rows: usize = ready.iter().map(|expert| routes.rows_of(expert).len()).sum();
+        let n_rows: usize = ready.iter().map(|expert| routes.rows_of(expert.key.expert).len()).sum();
         for buffer in [&mut *gate, &mut *up, &mut *ffn] {
             buffer.resize(n_rows * width, 0.0);
         }
         let mut jobs = Vec::with_capacity(2 * ready.len());
         let (mut gates, mut ups) = (gate.as_mut_slice(), up.as_mut_slice());
         for expert in ready {
-            let tokens = &routes.tokens[routes.rows_of(expert)];
+            let tokens = &routes.tokens[routes.rows_of(expert.key.expert)];
             let (gate, up) = (take(&mut gates, tokens.len() * width), take(&mut ups, tokens.len() * width));
             jobs.push(Linear::new(expert.gate, gate).tokens(Tokens::List(tokens)));
             jobs.push(Linear::new(expert.up, up).tokens(Tokens::List(tokens)));
@@ -187,7 +212,7 @@ fn down(
     let mut jobs = Vec::with_capacity(ready.len());
     let (mut rest, mut end, mut first) = (rows, 0, 0);
     for expert in ready {
-        let rows = routes.rows_of(expert);
+        let rows = routes.rows_of(expert.key.expert);
         take(&mut rest, (rows.start - end) * d);
         end = rows.end;
         let tokens = Tokens::Every { first, step: 1, n: rows.len() };
@@ -213,7 +238,7 @@ mod tests {
         let choices = [3, 0, 0, 2, 3, 2].map(|expert| Choice { expert, weight: 1.0 });
         let mut routes = Routes::default();
         routes.sort(&choices, 2, 5);
-        assert_eq!(routes.experts, [0, 2, 3]);
+        assert_eq!(routes.experts, [(0, 2), (2, 2), (3, 2)]);
         let tokens_of = |expert: usize| &routes.tokens[routes.first[expert]..routes.first[expert + 1]];
         assert_eq!(tokens_of(0), [0, 1]);
         assert!(tokens_of(1).is_empty());

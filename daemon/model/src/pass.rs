@@ -15,6 +15,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) rope: &'a RopeTable,
     pub(crate) batch: &'a Batch,
     pub(crate) trace: Option<&'a mut Trace>,
+    /// Tokens of the batch that could not be computed, and why.
+    pub(crate) failed: Vec<(u32, String)>,
 }
 
 impl<'a> Pass<'a> {
@@ -25,6 +27,11 @@ impl<'a> Pass<'a> {
     /// Tokens of the batch.
     pub(crate) fn n_tokens(&self) -> usize {
         self.batch.len()
+    }
+
+    /// Notes that some tokens' results mean nothing.
+    pub(crate) fn fail(&mut self, tokens: &[u32], error: &experts::Error) {
+        self.failed.extend(tokens.iter().map(|&token| (token, error.to_string())));
     }
 
     /// Notes the residual stream [n_tokens, d_model] behind a layer, where somebody wants to know.

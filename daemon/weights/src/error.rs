@@ -18,6 +18,14 @@ pub enum Error {
         /// The system's reason.
         cause: io::Error,
     },
+    /// The system gives no memory.
+    #[error("no memory of {bytes} bytes for the model: {cause}")]
+    Memory {
+        /// Bytes wanted.
+        bytes: u64,
+        /// The system's reason.
+        cause: io::Error,
+    },
     /// The path leads to nothing this crate reads.
     #[error(
         "{}: {found}; give a pack folder (with pack.json), a .gguf file, or a Hugging Face folder (with config.json \

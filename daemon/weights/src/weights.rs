@@ -7,8 +7,9 @@ use tensor::BlockScale;
 
 use crate::catalogue::Entry;
 use crate::generation::Generation;
+use crate::resident::Resident;
 use crate::source::Source;
-use crate::{Error, Hyperparameters, Provenance, Tensor, TokenizerFiles, mapped};
+use crate::{Error, Hyperparameters, Progress, Provenance, Tensor, TokenizerFiles, mapped};
 
 /// Opens a pack folder, a GGUF file (any part of a split one) or a Hugging Face folder.
 ///
@@ -23,16 +24,35 @@ pub fn open(path: &Path) -> Result<Weights, Error> {
     let shrunk = source.files.iter().zip(&maps).find(|(file, map)| (map.len() as u64) < file.bytes);
     match shrunk {
         Some((file, _)) => Err(Error::SourceChanged { path: file.path.clone() }),
-        None => Ok(Weights { source, maps }),
+        None => Ok(Weights { source, home: Home::Mapped(maps) }),
     }
+}
+
+/// Opens a model whose routed experts are read by somebody else, from where [`Weights::record`] says; all other tensors
+/// are read into memory here. Routed experts' tensors have no bytes.
+///
+/// # Errors
+/// As [`open`]; a file can't be read; memory lacks.
+pub fn open_resident(path: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Weights, Error> {
+    let source = Source::open(path)?;
+    let home = Home::Resident(Resident::load(&source, progress)?);
+    Ok(Weights { source, home })
 }
 
 /// One opened model.
 #[derive(Debug)]
 pub struct Weights {
     source: Source,
-    /// One per file of the source.
-    maps: Vec<Mmap>,
+    home: Home,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Home {
+    /// In maps, one per file of the source.
+    Mapped(Vec<Mmap>),
+    /// In memory, all but routed experts.
+    Resident(Resident),
 }
 
 /// A tensor's place in [`Weights`]: looking it up costs nothing.
@@ -77,26 +97,60 @@ impl Weights {
     /// # Panics
     /// The index is of another model: a programmer's error.
     pub fn at(&self, index: TensorIndex) -> Tensor<'_> {
-        let entry = &self.source.catalogue.entries()[index.0];
-        let scale = entry.scale.map(|scale| &self.source.catalogue.entries()[scale]);
+        let scale = self.scale_of(index).map(|scale| self.bytes_at(scale));
+        self.tensor_in(index, self.bytes_at(index), scale)
+    }
+
+    /// The tensor at `index`, with these bytes.
+    pub(crate) fn tensor_in<'a>(
+        &'a self,
+        index: TensorIndex,
+        data: &'a [u8],
+        scale: Option<&'a [u8]>,
+    ) -> Tensor<'a> {
+        let entry = self.entry(index);
+        let shape_of_scale = self.scale_of(index).map(|scale| self.entry(scale).shape.as_slice());
         Tensor {
             name: &entry.name,
             published: &entry.published,
             dtype: entry.dtype,
             shape: &entry.shape,
             layout: entry.layout,
-            data: self.bytes_of(entry),
-            scale: scale.map(|scale| BlockScale {
-                rows: scale.shape[0],
-                cols: scale.shape[1],
-                data: self.bytes_of(scale),
-            }),
+            data,
+            scale: shape_of_scale
+                .zip(scale)
+                .map(|(shape, data)| BlockScale { rows: shape[0], cols: shape[1], data }),
         }
     }
 
-    fn bytes_of(&self, entry: &Entry) -> &[u8] {
-        let start = entry.offset as usize;
-        &self.maps[entry.file][start..start + entry.bytes as usize]
+    /// The tensor with the block scales of the one at `index`.
+    pub(crate) fn scale_of(&self, index: TensorIndex) -> Option<TensorIndex> {
+        self.entry(index).scale.map(TensorIndex)
+    }
+
+    pub(crate) fn entry(&self, index: TensorIndex) -> &Entry {
+        &self.source.catalogue.entries()[index.0]
+    }
+
+    fn bytes_at(&self, index: TensorIndex) -> &[u8] {
+        let entry = self.entry(index);
+        match &self.home {
+            Home::Mapped(maps) => {
+                let start = entry.offset as usize;
+                &maps[entry.file][start..start + entry.bytes as usize]
+            }
+            Home::Resident(resident) => resident.bytes(index.0, entry.bytes as usize),
+        }
+    }
+
+    /// Whether routed experts are left to [`record`](Self::record).
+    pub fn is_resident(&self) -> bool {
+        matches!(self.home, Home::Resident(_))
+    }
+
+    /// Bytes of the tensor called `name`, wherever they are; 0 where there is none.
+    pub fn bytes_of(&self, name: &str) -> u64 {
+        self.source.catalogue.get(name).map_or(0, |entry| entry.bytes)
     }
 
     /// All tensors, FP8 scales among them, in file order.
@@ -122,6 +176,10 @@ impl Weights {
     /// Where the model came from.
     pub fn source(&self) -> &Provenance {
         &self.source.provenance
+    }
+
+    pub(crate) fn headers(&self) -> &Source {
+        &self.source
     }
 
     /// Bytes of all tensors.

@@ -23,7 +23,7 @@ use self::guesses::Questions;
 use self::limits::Limits;
 pub(crate) use self::mixture::Mixture;
 use self::reading::Reading;
-use self::speed::Decoded;
+use self::speed::{Decoded, Prefilled, Streamed};
 use crate::cli::Bench;
 use crate::{load, machine};
 
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Bench) -> Result<ExitCode> {
 }
 
 fn of_model(args: &Bench, path: &Path) -> Result<()> {
-    let weights = load::weights(path)?;
+    let weights = load::weights_within(path, &args.compute)?;
     let questions = match args.speculate {
         Some(guesses) => Some(Questions::new(&weights, guesses.speculation(args.draft_tokens)?)?),
         None => None,
@@ -49,11 +49,11 @@ fn of_model(args: &Bench, path: &Path) -> Result<()> {
     let mut model = open(args, &weights, questions.as_ref())?;
     let load_s = start.elapsed().as_secs_f64();
     let reading = Reading::of(&weights);
-    let (prefill_tok_s, logits) = speed::prefill(&mut model, args)?;
+    let prefilled = speed::prefill(&mut model, args)?;
     let decode = args.sequences.iter().map(|n| speed::decode(&mut model, args, &reading, *n));
     let decode = decode.collect::<Result<Vec<_>>>()?;
     if let Some(path) = &args.logits {
-        let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+        let bytes: Vec<u8> = prefilled.logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let guessed = match questions {
@@ -61,7 +61,7 @@ fn of_model(args: &Bench, path: &Path) -> Result<()> {
         None => Vec::new(),
     };
     let report = Report { args, weights: &weights, model: &model, limits, reading };
-    report.print(&report.numbers(load_s, prefill_tok_s, &decode), &guessed);
+    report.print(&report.numbers(load_s, &prefilled, &decode), &guessed);
     Ok(())
 }
 
@@ -85,6 +85,13 @@ fn open(args: &Bench, weights: &Arc<Weights>, questions: Option<&Questions>) -> 
     Ok(model)
 }
 
+#[expect(clippy::print_stdout, reason = "a command's result")]
+fn print_streamed(streamed: Option<&Streamed>) {
+    if let Some(streamed) = streamed {
+        println!("           {streamed}");
+    }
+}
+
 /// The median of measurements.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
@@ -104,20 +111,20 @@ struct Report<'a> {
 /// The numbers, and what share of the limits they are.
 struct Numbers<'a> {
     load_s: f64,
-    prefill_tok_s: f64,
+    prefilled: &'a Prefilled,
     prefill_peak_fraction: f64,
     /// With the share of the bandwidth.
     decode: Vec<(&'a Decoded, f64)>,
 }
 
 impl Report<'_> {
-    fn numbers<'n>(&self, load_s: f64, prefill_tok_s: f64, decode: &'n [Decoded]) -> Numbers<'n> {
+    fn numbers<'n>(&self, load_s: f64, prefilled: &'n Prefilled, decode: &'n [Decoded]) -> Numbers<'n> {
         let n = self.args.prefill;
-        let prefill_s = n as f64 / prefill_tok_s;
+        let prefill_s = n as f64 / prefilled.tok_s;
         let prefill_peak_fraction = self.reading.prefill_ops(n) / prefill_s / self.limits.int8_ops_s;
         let share = |decoded: &Decoded| decoded.bytes_s() / self.limits.read_bytes_s;
         let decode = decode.iter().map(|decoded| (decoded, share(decoded))).collect();
-        Numbers { load_s, prefill_tok_s, prefill_peak_fraction, decode }
+        Numbers { load_s, prefilled, prefill_peak_fraction, decode }
     }
 
     #[expect(clippy::print_stdout, reason = "a command's result")]
@@ -127,9 +134,10 @@ impl Report<'_> {
         println!("processor  {}, {}", machine::cpu_name(), self.limits);
         println!("load       {:.3} s", numbers.load_s);
         let share = 100.0 * numbers.prefill_peak_fraction;
-        let (rate, n) = (numbers.prefill_tok_s, args.prefill);
+        let (rate, n) = (numbers.prefilled.tok_s, args.prefill);
         println!("prefill    {rate:.1} tok/s ({n} tokens, {share:.1} % of the int8 peak)");
-        for (Decoded { sequences, tok_s, .. }, share) in &numbers.decode {
+        print_streamed(numbers.prefilled.streamed.as_ref());
+        for (Decoded { sequences, tok_s, streamed, .. }, share) in &numbers.decode {
             let together = if *sequences == 1 { String::new() } else { format!(", {sequences} together") };
             println!(
                 "decode     {tok_s:.1} tok/s ({} tokens after {}{together}, {:.0} % of the bandwidth)",
@@ -137,6 +145,7 @@ impl Report<'_> {
                 args.depth,
                 100.0 * share
             );
+            print_streamed(streamed.as_ref());
         }
         guessed.iter().for_each(|(words, _)| println!("{words}"));
         if args.json {
@@ -158,12 +167,25 @@ impl Report<'_> {
             "model": self.name(), "model_bytes": weights.bytes(), "device": "cpu", "level": limits.level.to_string(),
             "threads": limits.threads, "precision": format!("{:?}", args.precision).to_lowercase(),
             "read_bytes_s": limits.read_bytes_s, "int8_ops_s": limits.int8_ops_s,
-            "prefill_tokens": args.prefill, "prefill_tok_s": numbers.prefill_tok_s,
+            "prefill_tokens": args.prefill, "prefill_tok_s": numbers.prefilled.tok_s,
             "prefill_peak_fraction": numbers.prefill_peak_fraction,
             "decode_tokens": args.decode, "decode_depth": args.depth, "sequences": first.sequences,
             "decode_tok_s": first.tok_s, "decode_bandwidth_fraction": first_share, "decode": decode,
             "bytes_per_token": reading.token_bytes(), "guesses": guesses, "repeat": args.repeat,
-            "load_s": numbers.load_s, "kv_bytes_per_token": model.kv().bytes_per_token(),
+            "load_s": numbers.load_s, "kv_bytes_per_token": model.kv().bytes_per_token(), "streaming": self.streaming(numbers),
+        })
+    }
+
+    /// What was streamed, of the prompt and of the first decoding; null where nothing is.
+    fn streaming(&self, numbers: &Numbers<'_>) -> Value {
+        let (Some(prefill), Some(stats)) = (&numbers.prefilled.streamed, self.model.streaming()) else {
+            return Value::Null;
+        };
+        let decode = numbers.decode[0].0.streamed.as_ref().map(Streamed::json);
+        json!({
+            "ram": self.args.compute.ram, "policy": self.args.compute.expert_policy.to_string(),
+            "slot_bytes": stats.slot_bytes, "record_bytes": stats.record_bytes, "expert_bytes": self.weights.record_bytes(),
+            "prefill": prefill.json(), "decode": decode,
         })
     }
 }

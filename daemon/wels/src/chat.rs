@@ -17,7 +17,7 @@ const PLAIN: &str = "\x1b[0m";
 
 pub(crate) fn run(args: &Chat) -> Result<ExitCode> {
     let engine_options = args.speculate.options()?;
-    let weights = load::weights(&args.run.model)?;
+    let weights = load::weights_within(&args.run.model, &args.run.compute)?;
     let codec = load::codec(&weights)?;
     let context = weights.hyper().context.min(serve::CONTEXT_DEFAULT);
     let draft = load::wants_draft_layer(&weights, engine_options.speculation);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
+use experts::Policy;
 
 use crate::bench::Mixture;
 
@@ -69,6 +70,16 @@ pub(crate) struct Compute {
     /// Keep each thread on a core of its own: for a machine that does nothing else.
     #[arg(long)]
     pub(crate) pin: bool,
+
+    /// Memory this process may take, e.g. 24GiB: of a larger mixture of experts, what doesn't fit stays on the drive and is
+    /// read as it is wanted. By default nine tenths of the machine's.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) ram: Option<u64>,
+
+    /// Which expert makes room for another while they are read from the drive: lru (the one not used for longest), or
+    /// lfru:STEPS (the one used least, where a use counts half after so many steps).
+    #[arg(long, value_name = "POLICY", default_value = "lru")]
+    pub(crate) expert_policy: Policy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Eval) -> Result<ExitCode> {
     let sequences = sequences(args, reference.as_ref())?;
     let n_greedy = args.greedy.max(reference.as_ref().map_or(0, compare::n_greedy));
     let longest = sequences.values().map(Vec::len).max().unwrap_or(0) + n_greedy;
-    let weights = load::weights(&args.run.model)?;
+    let weights = load::weights_within(&args.run.model, &args.run.compute)?;
     let context = weights.hyper().context;
     if longest > context {
         bail!("the longest sequence takes {longest} tokens, the model holds {context}");
@@ -150,7 +150,7 @@ fn continue_greedily(model: &mut Model, seq: SeqId, logits: &[f32], n: usize) ->
     while ids.len() < n {
         let id = largest(&logits);
         ids.push(id);
-        model.step(&[Chunk { seq, tokens: &[id], logits: LogitsOf::Last }], &mut logits)?;
+        load::step(model, &[Chunk { seq, tokens: &[id], logits: LogitsOf::Last }], &mut logits)?;
     }
     Ok(ids)
 }

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode> {
             Stage::Copy => "importing",
             Stage::Finish => "finishing",
             Stage::Verify => "verifying",
+            Stage::Load => "loading",
         });
     };
     let options = ImportOptions { replace: args.replace, ..ImportOptions::default() };

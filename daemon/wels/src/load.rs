@@ -6,13 +6,23 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use engine::Speculation;
-use model::{Forward, Model, Options};
+use model::{Forward, Model, Options, Origin};
 use tensor::DType;
 use text::{Codec, GgufVocab, Tokenizer};
 use weights::{GgufTokenizer, TokenizerFiles, Weights};
 
 use crate::cli::{Compute, Device};
-use crate::{catalogue, machine};
+use crate::{catalogue, machine, streaming};
+
+/// Opens a model to run it: mapped where it fits in memory, else without its routed experts, which stay on the drive.
+pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weights>> {
+    let mapped = weights(path)?;
+    if streaming::limit(&mapped, compute)?.is_none() {
+        return Ok(mapped);
+    }
+    let doing = || format!("cannot load the model {}", path.display());
+    Ok(Arc::new(weights::open_resident(path, &mut |_| {}).with_context(doing)?))
+}
 
 /// Opens a pack, a GGUF file or a Hugging Face folder.
 pub(crate) fn weights(path: &Path) -> Result<Arc<Weights>> {
@@ -35,7 +45,15 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
         bail!("--threads 0: at least one thread is needed");
     }
     let options = Options { threads: compute.threads, pin: compute.pin, ..options };
-    Model::new(Arc::clone(weights), &options).context("the model cannot be run")
+    let cannot = "the model cannot be run";
+    match streaming::limit(weights, compute)? {
+        Some(ram) if weights.is_resident() => {
+            let options = streaming::options(weights, ram, options);
+            let streaming = streaming::streaming(weights, ram, compute, &options)?;
+            Model::with_experts(Arc::clone(weights), &options, Origin::Drive(streaming)).context(cannot)
+        }
+        _ => Model::new(Arc::clone(weights), &options).context(cannot),
+    }
 }
 
 /// Whether the model's draft layer is to be loaded: where guesses are asked of it, or left to us and all experts stay in
@@ -108,6 +126,18 @@ pub(crate) fn model_id(display_name: &str) -> String {
     display_name.chars().map(clean).collect()
 }
 
+/// A step of which nothing may fail.
+pub(crate) fn step(
+    model: &mut dyn Forward,
+    chunks: &[model::Chunk<'_>],
+    logits: &mut Vec<f32>,
+) -> Result<()> {
+    match model.step(chunks, logits)?.into_iter().next() {
+        Some(failure) => Err(failure.error.into()),
+        None => Ok(()),
+    }
+}
+
 /// Runs `tokens` through a fresh sequence in steps the model takes, calling `rows(position, logits)` for each step's
 /// first position and its rows of logits. Returns the open sequence.
 pub(crate) fn prefill(
@@ -125,7 +155,7 @@ pub(crate) fn prefill(
         let last = idx + 1 == n_chunks;
         let wanted =
             if last || logits_of == model::LogitsOf::All { logits_of } else { model::LogitsOf::None };
-        model.step(&[model::Chunk { seq, tokens: chunk, logits: wanted }], &mut logits)?;
+        step(model, &[model::Chunk { seq, tokens: chunk, logits: wanted }], &mut logits)?;
         rows(idx * step_tokens, &mut logits);
     }
     Ok(seq)

@@ -13,6 +13,7 @@ mod progress;
 mod pull;
 mod serve;
 mod size;
+mod streaming;
 mod tokenize;
 
 use std::process::ExitCode;

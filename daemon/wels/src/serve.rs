@@ -70,7 +70,7 @@ async fn interrupted() {
 
 fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let engine_options = args.speculate.options()?;
-    let weights = load::weights(path)?;
+    let weights = load::weights_within(path, &args.compute)?;
     let codec = load::codec(&weights)?;
     let hyper = weights.hyper();
     let context = args.context.unwrap_or(CONTEXT_DEFAULT).min(hyper.context);

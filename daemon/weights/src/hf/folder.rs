@@ -58,6 +58,7 @@ pub(crate) fn open(folder: &Path) -> Result<Source, Error> {
         chat_template: side_files::chat_template(folder)?,
         licence_text: side_files::licence(folder)?,
         provenance: Provenance::of(SourceKind::Safetensors, &files),
+        records: None,
         catalogue,
         files,
     };

@@ -70,6 +70,8 @@ pub enum Stage {
     Finish,
     /// A pack is read back and hashed.
     Verify,
+    /// A model is read into memory.
+    Load,
 }
 
 /// What an import did.

@@ -95,6 +95,7 @@ pub(crate) fn open(dir: &Path) -> Result<Source, Error> {
         catalogue,
         files,
         provenance: pack.manifest.provenance,
+        records: pack.manifest.experts,
     };
     source.check()?;
     Ok(source)

@@ -97,7 +97,7 @@ impl Questions {
         let chunks: Vec<Chunk<'_>> = going
             .map(|lane| Chunk { seq: lane.seq, tokens: lane.drafter.chunk(), logits: LogitsOf::All })
             .collect();
-        model.step(&chunks, logits)?;
+        load::step(model, &chunks, logits)?;
         let mut rows = logits.chunks_exact_mut(limits.n_vocab);
         for lane in lanes.iter_mut().filter(|lane| !lane.ended) {
             let chunk = lane.drafter.take_chunk();

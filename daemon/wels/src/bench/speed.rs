@@ -23,6 +23,73 @@ pub(super) struct Decoded {
     pub(super) tok_s: f64,
     /// Bytes of weights that a step reads.
     pub(super) step_bytes: u64,
+    /// What was streamed meanwhile.
+    pub(super) streamed: Option<Streamed>,
+}
+
+/// A prompt read.
+#[derive(Clone, Debug)]
+pub(super) struct Prefilled {
+    pub(super) tok_s: f64,
+    /// Behind the last token.
+    pub(super) logits: Vec<f32>,
+    /// What was streamed meanwhile, by all repetitions.
+    pub(super) streamed: Option<Streamed>,
+}
+
+/// What a measurement streamed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streamed {
+    pub(super) stats: model::Streamed,
+    /// Time it took.
+    pub(super) seconds: f64,
+    /// Tokens computed.
+    pub(super) n_tokens: usize,
+}
+
+impl Streamed {
+    /// Runs `work` over `n_tokens` and says what it streamed.
+    fn during<T>(
+        model: &mut Model,
+        n_tokens: usize,
+        work: impl FnOnce(&mut Model) -> Result<T>,
+    ) -> Result<(T, Option<Self>)> {
+        let (before, start) = (model.streaming(), Instant::now());
+        let result = work(model)?;
+        let (after, seconds) = (model.streaming(), start.elapsed().as_secs_f64());
+        let streamed = before.zip(after).map(|(before, after)| Self { stats: after - before, seconds, n_tokens });
+        Ok((result, streamed))
+    }
+
+    /// Bytes read a second of the time it took.
+    pub(super) fn bytes_s(&self) -> f64 {
+        self.stats.bytes_read as f64 / self.seconds
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let Self { stats, seconds, n_tokens } = self;
+        json!({
+            "hits": stats.hits, "misses": stats.misses, "missed_bytes": stats.missed_bytes, "reads": stats.reads,
+            "bytes_read": stats.bytes_read, "busy_s": stats.busy.as_secs_f64(), "stall_s": stats.stalled.as_secs_f64(),
+            "wall_s": seconds, "tokens": n_tokens, "prefetches": stats.prefetches, "prefetch_hits": stats.prefetch_hits,
+            "retries": stats.retries, "skipped": stats.skipped,
+        })
+    }
+}
+
+impl std::fmt::Display for Streamed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { stats, seconds, n_tokens } = self;
+        write!(
+            f,
+            "{:.1} % of the experts were there, {:.1} MB a token read at {:.2} GB/s ({:.0} % of the time), {:.0} % waited",
+            100.0 * stats.hit_rate(),
+            stats.bytes_read as f64 / 1e6 / *n_tokens as f64,
+            stats.read_bytes_s() / 1e9,
+            100.0 * stats.busy.as_secs_f64() / seconds,
+            100.0 * stats.stalled.as_secs_f64() / seconds
+        )
+    }
 }
 
 impl Decoded {
@@ -34,34 +101,41 @@ impl Decoded {
     pub(super) fn json(&self, bandwidth_fraction: f64) -> Value {
         json!({
             "sequences": self.sequences, "tok_s": self.tok_s, "step_bytes": self.step_bytes,
-            "bandwidth_fraction": bandwidth_fraction,
+            "bandwidth_fraction": bandwidth_fraction, "streaming": self.streamed.as_ref().map(Streamed::json),
         })
     }
 }
 
 /// Tokens a second of a prompt, and the logits behind it.
-pub(super) fn prefill(model: &mut Model, args: &Bench) -> Result<(f64, Vec<f32>)> {
-    prefill_once(model, args.prefill.min(WARM_UP_TOKENS))?;
-    let runs = (0..args.repeat).map(|_| prefill_once(model, args.prefill)).collect::<Result<Vec<_>>>()?;
+pub(super) fn prefill(model: &mut Model, args: &Bench) -> Result<Prefilled> {
+    // A model that streams is measured as it is found: its first prompt is the slowest.
+    if model.streaming().is_none() {
+        prefill_once(model, args.prefill.min(WARM_UP_TOKENS))?;
+    }
+    let (runs, streamed) = Streamed::during(model, args.repeat * args.prefill, |model| {
+        (0..args.repeat).map(|_| prefill_once(model, args.prefill)).collect::<Result<Vec<_>>>()
+    })?;
     let seconds = median(runs.iter().map(|(seconds, _)| *seconds));
     let logits = runs.into_iter().next_back().map(|(_, logits)| logits).unwrap_or_default();
-    Ok((args.prefill as f64 / seconds, logits))
+    Ok(Prefilled { tok_s: args.prefill as f64 / seconds, logits, streamed })
 }
 
 /// Tokens a second of `n_seqs` answers.
 pub(super) fn decode(model: &mut Model, args: &Bench, reading: &Reading, n_seqs: usize) -> Result<Decoded> {
-    let mut seconds = Vec::new();
+    let (mut seconds, mut streamed) = (Vec::new(), None);
     for _ in 0..args.repeat {
         let mut answers = Answers::begin(model, args, n_seqs)?;
         let start = Instant::now();
-        (0..args.decode).try_for_each(|_| answers.step(model))?;
+        ((), streamed) = Streamed::during(model, args.decode * n_seqs, |model| {
+            (0..args.decode).try_for_each(|_| answers.step(model))
+        })?;
         seconds.push(start.elapsed().as_secs_f64());
         expect_finite(&answers.logits)?;
         answers.close(model);
     }
     let tok_s = (args.decode * n_seqs) as f64 / median(seconds.into_iter());
     let step_bytes = reading.step_bytes(&experts_used(model, args, n_seqs)?);
-    Ok(Decoded { sequences: n_seqs, tok_s, step_bytes })
+    Ok(Decoded { sequences: n_seqs, tok_s, step_bytes, streamed })
 }
 
 /// Different experts that a step goes to, in each layer that has some.
@@ -131,7 +205,7 @@ impl Answers {
             .zip(&self.next)
             .map(|(&seq, tokens)| Chunk { seq, tokens, logits: LogitsOf::Last })
             .collect();
-        model.step(&chunks, &mut self.logits)?;
+        load::step(model, &chunks, &mut self.logits)?;
         let n_vocab = model.limits().n_vocab as TokenId;
         self.next.iter_mut().for_each(|token| token[0] = (token[0] * 31 + 7) % n_vocab);
         Ok(())

@@ -1,0 +1,281 @@
+//! Which experts are in memory: slots, and who gives way.
+//!
+//! ```text
+//! experts   0   1   2   3 ...      each: worth, the slot it is in, whether it may give way
+//! classes   experts with records of the same size; slots are made, reused and counted per class
+//! ```
+//! The budget is in bytes and is never exceeded: a class has a fixed number of slots, its share of the budget by what its
+//! experts weigh.
+
+use crate::{Error, Policy, Slot};
+
+/// Experts in memory, within a budget.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    policy: Policy,
+    /// Steps so far: the policy's time.
+    now: f64,
+    /// The step reads whole layers: a long prompt.
+    sweep: bool,
+    entries: Vec<Entry>,
+    classes: Vec<Class>,
+}
+
+/// One expert of the model.
+#[derive(Debug)]
+struct Entry {
+    class: usize,
+    worth: f64,
+    /// Tokens that used it.
+    uses: u64,
+    /// The step of the last use.
+    used_at: f64,
+    slot: Option<Slot>,
+    /// May not give way: somebody computes with it, or will.
+    held: bool,
+    /// Never gives way.
+    pinned: bool,
+}
+
+/// Experts with records of one size.
+#[derive(Debug)]
+struct Class {
+    slot_bytes: usize,
+    n_slots: usize,
+    /// Slots made so far.
+    n_made: usize,
+    free: Vec<Slot>,
+    /// Experts in memory, in no order.
+    resident: Vec<u32>,
+}
+
+impl Cache {
+    /// A cache of at most `budget` bytes for experts whose records take `record_bytes` each.
+    ///
+    /// # Errors
+    /// Fewer than `slots_min` records of some size fit.
+    pub(crate) fn new(
+        policy: Policy,
+        record_bytes: &[usize],
+        budget: u64,
+        slots_min: usize,
+    ) -> Result<Self, Error> {
+        let mut sizes = record_bytes.to_vec();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let total: u64 = record_bytes.iter().map(|&bytes| bytes as u64).sum();
+        let mut classes = Vec::with_capacity(sizes.len());
+        for &slot_bytes in &sizes {
+            let n_experts = record_bytes.iter().filter(|&&bytes| bytes == slot_bytes).count();
+            let weight = n_experts as f64 * slot_bytes as f64 / total as f64;
+            let fit = (budget as f64 * weight / slot_bytes as f64) as usize;
+            if fit < slots_min.min(n_experts) {
+                let wanted = (slots_min as f64 * slot_bytes as f64 / weight) as u64;
+                return Err(Error::Budget { budget, wanted, slot_bytes, slots_min });
+            }
+            let n_slots = fit.min(n_experts);
+            classes.push(Class { slot_bytes, n_slots, n_made: 0, free: Vec::new(), resident: Vec::new() });
+        }
+        let entry = |bytes: &usize| Entry {
+            class: sizes.binary_search(bytes).expect("sizes are made from these"),
+            worth: Policy::UNUSED,
+            uses: 0,
+            used_at: f64::NEG_INFINITY,
+            slot: None,
+            held: false,
+            pinned: false,
+        };
+        Ok(Self { policy, now: 0.0, sweep: false, entries: record_bytes.iter().map(entry).collect(), classes })
+    }
+
+    /// The next step of the model begins. A sweep, which wants nearly all experts of each layer once, says nothing about
+    /// which will be wanted next: it leaves the order of the others as it is.
+    pub(crate) fn begin_step(&mut self, sweep: bool) {
+        self.now += 1.0;
+        self.sweep = sweep;
+    }
+
+    /// `n_tokens` of this step use an expert.
+    pub(crate) fn touch(&mut self, expert: u32, n_tokens: u32) {
+        let entry = &mut self.entries[expert as usize];
+        if !self.sweep {
+            entry.worth = self.policy.touched(entry.worth, self.now);
+        }
+        entry.uses += u64::from(n_tokens);
+        entry.used_at = self.now;
+    }
+
+    /// The record of an expert that is in memory.
+    pub(crate) fn get(&self, expert: u32) -> Option<&[u8]> {
+        self.entries[expert as usize].slot.as_deref()
+    }
+
+    pub(crate) fn is_resident(&self, expert: u32) -> bool {
+        self.entries[expert as usize].slot.is_some()
+    }
+
+    /// Whether an expert must stay while somebody computes with it.
+    pub(crate) fn hold(&mut self, expert: u32, held: bool) {
+        self.entries[expert as usize].held = held;
+    }
+
+    /// Memory for an expert's record: unused, or that of an expert that gives way. `None` where all are held.
+    ///
+    /// In a sweep, experts of layers that are still to come give way only if `urgent`.
+    ///
+    /// # Errors
+    /// The system gives no memory, though it is within the budget.
+    pub(crate) fn take_slot(&mut self, expert: u32, urgent: bool) -> Result<Option<Slot>, Error> {
+        let class = &mut self.classes[self.entries[expert as usize].class];
+        if let Some(slot) = class.free.pop() {
+            return Ok(Some(slot));
+        }
+        if class.n_made < class.n_slots {
+            class.n_made += 1;
+            return Slot::new(class.slot_bytes).map(Some);
+        }
+        let Some((nth, passed)) = self.least(expert) else { return Ok(None) };
+        if self.sweep && !passed && !urgent {
+            return Ok(None);
+        }
+        let class = &mut self.classes[self.entries[expert as usize].class];
+        let evicted = class.resident.swap_remove(nth);
+        Ok(self.entries[evicted as usize].slot.take())
+    }
+
+    /// Who gives way for `expert`: its position among the residents of the class, and whether the step is through with it.
+    ///
+    /// The one worth least; in a sweep one that the step is through with, as it will be wanted again last of all.
+    fn least(&self, expert: u32) -> Option<(usize, bool)> {
+        let class = &self.classes[self.entries[expert as usize].class];
+        let entry = |resident: &u32| &self.entries[*resident as usize];
+        let passed = |entry: &Entry| entry.used_at == self.now;
+        let yielding = class.resident.iter().map(entry).enumerate().filter(|(_, e)| !e.held && !e.pinned);
+        let rank = |e: &Entry| (!(self.sweep && passed(e)), e.worth);
+        let (nth, least) = yielding.min_by(|(_, a), (_, b)| {
+            let ((a_later, a), (b_later, b)) = (rank(a), rank(b));
+            a_later.cmp(&b_later).then(a.total_cmp(&b))
+        })?;
+        Some((nth, passed(least)))
+    }
+
+    /// An expert's record has come.
+    pub(crate) fn put(&mut self, expert: u32, slot: Slot) {
+        let entry = &mut self.entries[expert as usize];
+        let class = &mut self.classes[entry.class];
+        match entry.slot {
+            None => {
+                entry.slot = Some(slot);
+                class.resident.push(expert);
+            }
+            // It is there already: the memory is of use to others.
+            Some(_) => class.free.push(slot),
+        }
+    }
+
+    /// Memory comes back without a record in it.
+    pub(crate) fn give_back(&mut self, expert: u32, slot: Slot) {
+        self.classes[self.entries[expert as usize].class].free.push(slot);
+    }
+
+    /// Bytes of the slots made so far.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        self.classes.iter().map(|class| (class.n_made * class.slot_bytes) as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = crate::PAGE_BYTES;
+
+    /// Room for `n_slots` of `n_experts` of one size.
+    fn cache(policy: Policy, n_experts: usize, n_slots: usize) -> Cache {
+        Cache::new(policy, &vec![PAGE; n_experts], (n_slots * PAGE) as u64, 1).expect("at least one slot")
+    }
+
+    /// A step that uses `experts`, one after the other; the misses.
+    fn step(cache: &mut Cache, sweep: bool, experts: &[u32]) -> Vec<u32> {
+        cache.begin_step(sweep);
+        let mut missed = Vec::new();
+        for &expert in experts {
+            cache.touch(expert, 1);
+            if !cache.is_resident(expert) {
+                missed.push(expert);
+                let slot = cache.take_slot(expert, true).expect("memory").expect("nothing is held");
+                cache.put(expert, slot);
+            }
+        }
+        missed
+    }
+
+    #[test]
+    fn least_recently_used_gives_way() {
+        let mut cache = cache(Policy::Lru, 4, 2);
+        assert_eq!(step(&mut cache, false, &[0]), [0]);
+        assert_eq!(step(&mut cache, false, &[1]), [1]);
+        assert_eq!(step(&mut cache, false, &[0]), []);
+        assert_eq!(step(&mut cache, false, &[2]), [2]);
+        assert!(cache.is_resident(0) && !cache.is_resident(1));
+        assert_eq!(cache.slot_bytes(), 2 * PAGE as u64);
+    }
+
+    #[test]
+    fn often_used_outlives_just_used() {
+        let mut cache = cache(Policy::Lfru { half_life: 100.0 }, 4, 2);
+        (0..3).for_each(|_| drop(step(&mut cache, false, &[0])));
+        step(&mut cache, false, &[1]);
+        assert_eq!(step(&mut cache, false, &[2]), [2]);
+        assert!(cache.is_resident(0) && !cache.is_resident(1));
+    }
+
+    #[test]
+    fn what_is_held_stays() {
+        let mut cache = cache(Policy::Lru, 3, 1);
+        step(&mut cache, false, &[0]);
+        cache.hold(0, true);
+        assert!(cache.take_slot(1, true).expect("memory").is_none());
+        cache.hold(0, false);
+        assert!(cache.take_slot(1, true).expect("memory").is_some());
+        assert!(!cache.is_resident(0));
+    }
+
+    #[test]
+    fn a_sweep_reuses_what_it_is_through_with() {
+        // Six experts in order, as the layers of a long prompt want them, and room for four: what was there and is still to
+        // come is not thrown away for what was just read.
+        let mut cache = cache(Policy::Lru, 6, 4);
+        step(&mut cache, false, &[2, 3, 4, 5]);
+        let missed = step(&mut cache, true, &[0, 1, 2, 3, 4, 5]);
+        assert_eq!(missed.len(), 3, "0, 1 and the one that 0 took the place of: {missed:?}");
+        assert!(missed.starts_with(&[0, 1]));
+    }
+
+    #[test]
+    fn a_sweep_leaves_experts_to_come_unless_it_must() {
+        let mut cache = cache(Policy::Lru, 3, 1);
+        step(&mut cache, false, &[2]);
+        cache.begin_step(true);
+        assert!(cache.take_slot(0, false).expect("memory").is_none());
+        assert!(cache.take_slot(0, true).expect("memory").is_some());
+    }
+
+    #[test]
+    fn every_size_has_its_share_of_the_budget() {
+        let sizes = [PAGE, 2 * PAGE, PAGE, 2 * PAGE, PAGE, 2 * PAGE];
+        let mut cache = Cache::new(Policy::Lru, &sizes, 6 * PAGE as u64, 1).expect("room");
+        step(&mut cache, false, &[0, 1, 2, 3, 4, 5]);
+        assert_eq!(cache.slot_bytes(), 6 * PAGE as u64, "two of each size");
+        let resident = (0..6).filter(|&expert| cache.is_resident(expert));
+        assert_eq!(resident.collect::<Vec<_>>(), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_budget_below_one_record_of_each_size_is_refused() {
+        let error = Cache::new(Policy::Lru, &[PAGE, 2 * PAGE], 3 * PAGE as u64 - 1, 1).map(drop);
+        let Err(Error::Budget { wanted, slot_bytes, .. }) = error else { panic!("{error:?}") };
+        assert!(wanted >= 3 * PAGE as u64 && slot_bytes <= 2 * PAGE);
+        Cache::new(Policy::Lru, &[PAGE, 2 * PAGE], wanted, 1).expect("what was asked for is enough");
+    }
+}

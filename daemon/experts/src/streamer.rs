@@ -1,0 +1,304 @@
+//! Experts that come from a drive as they are wanted.
+//!
+//! ```text
+//! want ── in memory ──────────────────────────────> ready ──> given, computed ──> may give way
+//!   │                                                 ^
+//!   └─── missing ──> todo ──(a slot is free)──> in flight ──(failed: again)
+//! ```
+//! All that a layer misses is handed to the drive as far as slots go, so that the drive has work while the layer computes
+//! what is there.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::{error, warn};
+use weights::{ExpertKey, Record};
+
+use crate::cache::Cache;
+use crate::disk::{Check, Disk, Done, Read, ReadError};
+use crate::stats::{Busy, Stats};
+use crate::{Error, Policy, Slot};
+
+/// Reads of a record before it is given up.
+const ATTEMPTS_MAX: u32 = 4;
+/// Records of a size that have to fit: with fewer, reading and computing would take turns.
+const SLOTS_MIN: usize = 2;
+
+/// How experts are to stream.
+pub struct Streaming {
+    /// Where they come from. Its files are those of [`weights::Weights::files`].
+    pub disk: Box<dyn Disk>,
+    /// Memory for records, in bytes. It is never exceeded.
+    pub budget: u64,
+    /// Who gives way.
+    pub policy: Policy,
+}
+
+impl std::fmt::Debug for Streaming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { budget, policy, .. } = self;
+        f.debug_struct("Streaming").field("budget", budget).field("policy", policy).finish_non_exhaustive()
+    }
+}
+
+/// Reads experts and keeps them.
+pub(crate) struct Streamer {
+    records: Vec<Source>,
+    cache: Cache,
+    disk: Box<dyn Disk>,
+    /// By expert: reads under way.
+    flights: BTreeMap<u32, Flight>,
+    /// Wanted, and not yet asked of the drive.
+    todo: VecDeque<u32>,
+    /// Wanted and in memory, not yet given out.
+    ready: Vec<u32>,
+    /// Given out.
+    given: Vec<u32>,
+    /// Wanted reads under way.
+    n_awaited: usize,
+    /// What could not be had since the layer began.
+    failed: Vec<(ExpertKey, Error)>,
+    stats: Stats,
+    busy: Busy,
+}
+
+/// Where a record comes from.
+struct Source {
+    record: Record,
+    extents: Arc<[crate::disk::Extent]>,
+    check: Option<Check>,
+}
+
+/// A read under way.
+struct Flight {
+    attempts: u32,
+    /// A layer waits for it; else it is a guess.
+    wanted: bool,
+}
+
+impl Streamer {
+    pub(crate) fn new(records: Vec<Record>, streaming: Streaming) -> Result<Self, Error> {
+        let Streaming { disk, budget, policy } = streaming;
+        let sizes: Vec<usize> = records.iter().map(|record| record.bytes).collect();
+        let cache = Cache::new(policy, &sizes, budget, SLOTS_MIN)?;
+        let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
+        let source = |record: Record| {
+            let parts: Arc<[_]> = record.parts.clone().into();
+            let check = record.hash.map(|want| Check { parts, want });
+            Source { extents: record.extents.clone().into(), check, record }
+        };
+        Ok(Self {
+            records: records.into_iter().map(source).collect(),
+            cache,
+            disk,
+            flights: BTreeMap::new(),
+            todo: VecDeque::new(),
+            ready: Vec::new(),
+            given: Vec::new(),
+            n_awaited: 0,
+            failed: Vec::new(),
+            stats: Stats { record_bytes, ..Stats::default() },
+            busy: Busy::default(),
+        })
+    }
+
+    pub(crate) fn begin_step(&mut self, sweep: bool) {
+        self.cache.begin_step(sweep);
+    }
+
+    /// A layer wants these: experts of the whole model by number, and their tokens.
+    pub(crate) fn want(&mut self, experts: impl Iterator<Item = (u32, u32)>) {
+        debug_assert!(self.todo.is_empty() && self.ready.is_empty(), "the layer before took all it wanted");
+        self.release();
+        self.failed.clear();
+        self.reap();
+        for (expert, n_tokens) in experts {
+            self.cache.touch(expert, n_tokens);
+            if self.cache.is_resident(expert) {
+                self.cache.hold(expert, true);
+                self.ready.push(expert);
+                self.stats.hits += 1;
+            } else if let Some(flight) = self.flights.get_mut(&expert) {
+                flight.wanted = true;
+                self.n_awaited += 1;
+                self.stats.hits += 1;
+                self.stats.prefetch_hits += 1;
+            } else {
+                self.todo.push_back(expert);
+                self.stats.misses += 1;
+                self.stats.missed_bytes += self.records[expert as usize].record.data_bytes;
+            }
+        }
+        self.start_reads();
+    }
+
+    /// Experts that are in memory and were not given out, at least one; empty after the last. Those given out before may
+    /// give way from here on.
+    pub(crate) fn next_ready(&mut self) -> &[u32] {
+        self.release();
+        loop {
+            self.reap();
+            self.start_reads();
+            if !self.ready.is_empty() || (self.n_awaited == 0 && self.todo.is_empty()) {
+                break;
+            }
+            if self.flights.is_empty() {
+                // Nothing is under way and nothing can be started: every slot is gone.
+                self.give_up_todo();
+                continue;
+            }
+            let start = Instant::now();
+            let done = self.disk.next(true);
+            self.stats.stalled += start.elapsed();
+            match done {
+                Some(done) => self.settle(done),
+                None => self.give_up_flights(),
+            }
+        }
+        std::mem::swap(&mut self.given, &mut self.ready);
+        self.given.sort_unstable();
+        &self.given
+    }
+
+    /// Where an expert that was given out lies.
+    pub(crate) fn record(&self, expert: u32) -> (&Record, &[u8]) {
+        let memory = self.cache.get(expert).expect("what is given out is held");
+        (&self.records[expert as usize].record, memory)
+    }
+
+    /// What the layer wanted and could not be had.
+    pub(crate) fn take_failed(&mut self) -> Vec<(ExpertKey, Error)> {
+        std::mem::take(&mut self.failed)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            busy: self.busy.total(),
+            in_flight: self.flights.len() as u64,
+            slot_bytes: self.cache.slot_bytes(),
+            ..self.stats
+        }
+    }
+
+    fn release(&mut self) {
+        for expert in self.given.drain(..) {
+            self.cache.hold(expert, false);
+        }
+    }
+
+    /// Takes in what the drive has finished.
+    fn reap(&mut self) {
+        while let Some(done) = self.disk.next(false) {
+            self.settle(done);
+        }
+    }
+
+    /// Hands the drive what is wanted, as far as there are slots.
+    fn start_reads(&mut self) {
+        while let Some(&expert) = self.todo.front() {
+            let urgent = self.flights.len() < 2 * self.disk.depth();
+            match self.cache.take_slot(expert, urgent) {
+                Ok(Some(slot)) => {
+                    self.todo.pop_front();
+                    self.n_awaited += 1;
+                    self.flights.insert(expert, Flight { attempts: 1, wanted: true });
+                    self.submit(expert, slot);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.todo.pop_front();
+                    self.fail(expert, error);
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, expert: u32, slot: Slot) {
+        let Source { extents, check, .. } = &self.records[expert as usize];
+        self.busy.begin();
+        self.disk.submit(Read {
+            tag: u64::from(expert),
+            extents: Arc::clone(extents),
+            slot,
+            check: check.clone(),
+        });
+    }
+
+    /// A read has ended: the expert is in memory, or it is read again, or given up.
+    fn settle(&mut self, Done { tag, slot, result, ended }: Done) {
+        let expert = tag as u32;
+        let Source { record, .. } = &self.records[expert as usize];
+        self.stats.reads += 1;
+        self.stats.bytes_read += record.bytes as u64;
+        self.busy.end(ended, self.flights.len() == 1);
+        let flight = self.flights.get_mut(&expert).expect("the drive gives back what it was given");
+        match result {
+            Ok(()) => {
+                let wanted = flight.wanted;
+                self.flights.remove(&expert);
+                self.cache.put(expert, slot);
+                if wanted {
+                    self.n_awaited -= 1;
+                    self.cache.hold(expert, true);
+                    self.ready.push(expert);
+                }
+            }
+            Err(cause) => self.failed_read(expert, slot, &cause),
+        }
+    }
+
+    /// Reads again while there is hope.
+    fn failed_read(&mut self, expert: u32, slot: Slot, cause: &ReadError) {
+        let key = self.records[expert as usize].record.key;
+        let flight = self.flights.get_mut(&expert).expect("its read just ended");
+        if matches!(cause, ReadError::Checksum { .. }) {
+            self.stats.checksum_failures += 1;
+        }
+        if flight.attempts < ATTEMPTS_MAX {
+            warn!(%key, attempt = flight.attempts, %cause, "an expert could not be read; reading it again");
+            flight.attempts += 1;
+            self.stats.retries += 1;
+            return self.submit(expert, slot);
+        }
+        let Flight { attempts, wanted } = self.flights.remove(&expert).expect("looked up above");
+        self.cache.give_back(expert, slot);
+        if wanted {
+            self.n_awaited -= 1;
+            self.fail(expert, Error::Unreadable { key, attempts, cause: cause.to_string() });
+        }
+    }
+
+    fn fail(&mut self, expert: u32, error: Error) {
+        let key = self.records[expert as usize].record.key;
+        error!(%key, %error, "an expert is missing: `wels doctor` checks the model's files");
+        self.stats.failures += 1;
+        self.failed.push((key, error));
+    }
+
+    /// No slot will ever come free for what is still wanted: a broken drive has kept them.
+    fn give_up_todo(&mut self) {
+        for expert in std::mem::take(&mut self.todo) {
+            let key = self.records[expert as usize].record.key;
+            self.fail(expert, Error::Unreadable { key, attempts: 0, cause: "no memory is left for it".into() });
+        }
+    }
+
+    /// The drive has stopped and will bring nothing any more.
+    fn give_up_flights(&mut self) {
+        for (expert, flight) in std::mem::take(&mut self.flights) {
+            if flight.wanted {
+                let key = self.records[expert as usize].record.key;
+                let cause = "the drive's reader has stopped".into();
+                self.fail(expert, Error::Unreadable { key, attempts: flight.attempts, cause });
+            }
+        }
+        self.n_awaited = 0;
+    }
+}
+
+impl std::fmt::Debug for Streamer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streamer").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,198 @@
+//! Where experts come from changes no answer: the same tokens and logits with any share of them in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use experts::disk::{Choice, Disk, Drive, Fault, Method, SimControl, SimDisk, SimFile};
+use experts::{Origin, Policy, Streaming};
+use fixtures::Expected;
+use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
+use weights::{ExpertKey, ImportOptions, Weights};
+
+use crate::support::{bind_with, greedy, logits_of};
+
+/// Of a model's experts, what memory there is for.
+const SHARES: [f64; 4] = [0.05, 0.25, 0.5, 1.0];
+
+fn options(precision: Precision) -> Options {
+    Options { precision, kv_tokens: 1024, context: 512, threads: Some(2), ..Options::default() }
+}
+
+/// All models with routed experts, as they were published and as packs made from them.
+fn sources(packs: &Path) -> Vec<(PathBuf, &'static str)> {
+    let mut sources = Vec::new();
+    for (fixture, expected) in [
+        (fixtures::folder("tiny-deepseek-v3"), "tiny-deepseek-v3/expected.safetensors"),
+        (fixtures::folder("tiny-deepseek-v3-fp8"), "tiny-deepseek-v3-fp8/expected.safetensors"),
+        (fixtures::folder("tiny-deepseek-v2"), "tiny-deepseek-v2/expected.safetensors"),
+        (fixtures::folder("tiny-deepseek-v2-lite"), "tiny-deepseek-v2-lite/expected.safetensors"),
+        (
+            fixtures::gguf("tiny-deepseek-v3-k256.q4_k_m.gguf"),
+            "gguf/tiny-deepseek-v3-k256.q4_k_m.expected.safetensors",
+        ),
+    ] {
+        let pack = packs.join(expected.replace('/', "-")).with_extension("wels");
+        weights::import(&fixture.path, &pack, &ImportOptions::default(), &mut |_| {}).unwrap();
+        sources.push((fixture.path, expected));
+        sources.push((pack, expected));
+    }
+    sources
+}
+
+/// Bytes of all records, in whole pages.
+fn record_bytes(weights: &Weights) -> u64 {
+    let moe = weights.hyper().moe.unwrap();
+    let layers = moe.n_dense_layers as u32..weights.hyper().n_layers as u32;
+    let keys = layers.flat_map(|layer| (0..moe.n_experts as u32).map(move |expert| ExpertKey { layer, expert }));
+    keys.map(|key| weights.record(key).unwrap().bytes as u64).sum()
+}
+
+/// The model with room for a share of its experts (at least two of each size), read by `disk`.
+fn streamed(path: &Path, options: &Options, share: f64, policy: Policy, disk: Box<dyn Disk>) -> Model {
+    let weights = Arc::new(weights::open_resident(path, &mut |_| {}).unwrap());
+    let budget = (record_bytes(&weights) as f64 * share) as u64;
+    let bind = |budget, disk| {
+        let origin = Origin::Drive(Streaming { disk, budget, policy });
+        Model::with_experts(Arc::clone(&weights), options, origin)
+    };
+    let least = match bind(0, drive(&weights)) {
+        Err(model::Error::Experts(experts::Error::Budget { wanted, .. })) => wanted,
+        other => panic!("a budget of nothing: {other:?}", other = other.map(drop)),
+    };
+    bind(budget.max(least), disk).unwrap()
+}
+
+fn drive(weights: &Weights) -> Box<dyn Disk> {
+    let paths: Vec<&Path> = weights.files().collect();
+    Drive::open(&paths, Choice { method: Method::Pread, depth: 2 }).unwrap()
+}
+
+fn simulated(weights: &Weights, seed: u64) -> (Box<dyn Disk>, SimControl) {
+    let files = weights.files().map(|path| SimFile::Bytes(std::fs::read(path).unwrap())).collect();
+    let disk = SimDisk::new(seed, files);
+    let control = disk.control();
+    (Box::new(disk), control)
+}
+
+#[test]
+fn the_same_tokens_come_out_with_any_share_of_the_experts_in_memory() {
+    let packs = tempfile::tempdir().unwrap();
+    for (path, expected) in sources(packs.path()) {
+        let ids = Expected::read(expected).u32("p33.input_ids");
+        for precision in [Precision::F32, Precision::Fast] {
+            let options = options(precision);
+            let answer = |mut model: Model| {
+                let (seq, rows) = logits_of(&mut model, &ids, 16, 128);
+                let last = rows[rows.len() - model.limits().n_vocab..].to_vec();
+                let tokens = greedy(&mut model, seq, last.clone(), 32);
+                (last, tokens)
+            };
+            let in_memory = answer(bind_with(&path, options.clone()));
+            for share in SHARES {
+                let weights = weights::open(&path).unwrap();
+                let model = streamed(&path, &options, share, Policy::Lru, drive(&weights));
+                let same = answer(model) == in_memory;
+                assert!(same, "{}: {share} of the experts, {precision:?}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_in_which_experts_come_changes_nothing() {
+    let fixture = fixtures::folder("tiny-deepseek-v3");
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p300.input_ids");
+    let options = options(Precision::Fast);
+    let (_, in_memory) = logits_of(&mut bind_with(&fixture.path, options.clone()), &ids, 50, 300);
+    let weights = weights::open(&fixture.path).unwrap();
+    for seed in 0..6 {
+        let policy = if seed % 2 == 0 { Policy::Lru } else { Policy::Lfru { half_life: 4.0 } };
+        let (disk, _) = simulated(&weights, seed);
+        let mut model = streamed(&fixture.path, &options, 0.3, policy, disk);
+        let (_, rows) = logits_of(&mut model, &ids, 50, 300);
+        assert!(rows == in_memory, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_long_prompt_reads_every_expert_it_needs_once() {
+    let fixture = fixtures::folder("tiny-deepseek-v2-lite");
+    let ids = Expected::read("tiny-deepseek-v2-lite/expected.safetensors").u32("p300.input_ids");
+    let options = options(Precision::F32);
+    let mut in_memory = bind_with(&fixture.path, options.clone());
+    in_memory.start_trace();
+    logits_of(&mut in_memory, &ids, ids.len(), 300);
+    let needed: usize = in_memory.take_trace().choices.iter().map(|layer| different(layer)).sum();
+    for share in SHARES {
+        let (disk, control) = simulated(&weights::open(&fixture.path).unwrap(), 1);
+        let mut model = streamed(&fixture.path, &options, share, Policy::Lru, disk);
+        logits_of(&mut model, &ids, ids.len(), 300);
+        assert_eq!(model.streaming().unwrap().misses as usize, needed, "{share}: nothing was there before");
+        assert_eq!(model.streaming().unwrap().reads as usize, needed, "{share}");
+        assert!(control.reads().len() >= needed);
+    }
+}
+
+fn different(choices: &[kernels::Choice]) -> usize {
+    choices.iter().map(|choice| choice.expert).collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn an_expert_that_cannot_be_read_fails_those_who_need_it_alone() {
+    let fixture = fixtures::folder("tiny-deepseek-v3");
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
+    let options = options(Precision::Fast);
+    let mut whole = bind_with(&fixture.path, options.clone());
+    let alone = |model: &mut Model, id: u32| {
+        let seq = model.open(8).unwrap();
+        let mut logits = Vec::new();
+        let failures = model.step(&[Chunk { seq, tokens: &[id], logits: LogitsOf::Last }], &mut logits);
+        model.close(seq);
+        (failures.unwrap().len(), logits)
+    };
+    // Of the first layer with a mixture, an expert that some tokens go to and others not.
+    let layer = weights::open(&fixture.path).unwrap().hyper().moe.unwrap().n_dense_layers as u32;
+    let chosen: Vec<Vec<u32>> = ids.iter().map(|&id| chosen(&mut whole, id)).collect();
+    let broken = *chosen[0].first().unwrap();
+    assert!(chosen.iter().any(|experts| !experts.contains(&broken)));
+    let weights = weights::open(&fixture.path).unwrap();
+    let (disk, control) = simulated(&weights, 3);
+    let extent = weights.record(ExpertKey { layer, expert: broken }).unwrap().extents[0];
+    control.inject(extent.file, extent.offset, Fault::Eio, u32::MAX);
+    let mut model = streamed(&fixture.path, &options, 0.25, Policy::Lru, disk);
+    for (&id, chosen) in ids.iter().zip(&chosen) {
+        let (n_failed, logits) = alone(&mut model, id);
+        assert_eq!(n_failed, usize::from(chosen.contains(&broken)), "token {id}");
+        if n_failed == 0 {
+            assert!(logits == alone(&mut whole, id).1, "token {id}");
+        }
+    }
+    together(&mut model, &ids, &chosen, broken);
+    control.inject(extent.file, extent.offset, Fault::Eio, 0);
+    assert_eq!(alone(&mut model, ids[0]), alone(&mut whole, ids[0]), "the drive has recovered");
+}
+
+/// The experts that a token alone goes to in the first layer with a mixture.
+fn chosen(model: &mut Model, id: u32) -> Vec<u32> {
+    let seq = model.open(8).unwrap();
+    model.start_trace();
+    model.step(&[Chunk { seq, tokens: &[id], logits: LogitsOf::Last }], &mut Vec::new()).unwrap();
+    model.close(seq);
+    model.take_trace().choices[0].iter().map(|choice| choice.expert).collect()
+}
+
+/// All tokens as sequences of one step: those fail that need the broken expert, and no other.
+fn together(model: &mut Model, ids: &[u32], chosen: &[Vec<u32>], broken: u32) {
+    let seqs: Vec<_> = ids.iter().map(|_| model.open(8).unwrap()).collect();
+    let chunks: Vec<_> = seqs
+        .iter()
+        .zip(ids)
+        .map(|(&seq, id)| Chunk { seq, tokens: std::slice::from_ref(id), logits: LogitsOf::Last })
+        .collect();
+    let failures = model.step(&chunks, &mut Vec::new()).unwrap();
+    let failed: Vec<_> = failures.iter().map(|failure| failure.seq).collect();
+    let doomed = seqs.iter().zip(chosen).filter(|(_, chosen)| chosen.contains(&broken));
+    assert_eq!(failed, doomed.map(|(&seq, _)| seq).collect::<Vec<_>>());
+    assert!(failures[0].error.to_string().contains("could not be read"), "{}", failures[0].error);
+    seqs.into_iter().for_each(|seq| model.close(seq));
+}

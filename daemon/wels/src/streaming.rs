@@ -1,0 +1,79 @@
+//! Models larger than the memory they may take: routed experts stay on the drive and come as they are wanted.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use experts::Streaming;
+use experts::disk::{Choice, Drive, Load};
+use model::{KvShape, Options, activation_bytes};
+use tracing::info;
+use weights::{ExpertKey, Weights};
+
+use crate::cli::Compute;
+use crate::{machine, size};
+
+/// Share of the machine's memory that a model may take where nobody says how much: the system needs some, too.
+const MEMORY_SHARE: f64 = 0.9;
+/// Bytes for what isn't counted: the allocator's slack, stacks, page tables, SQLite, connections.
+const RESERVE_BYTES: u64 = 96 << 20;
+/// Of the expert memory, for page tables and the like.
+const OVERHEAD_SHARE: f64 = 0.01;
+/// Longest measurement of a drive.
+const MEASURE: Duration = Duration::from_secs(4);
+/// Tokens of the longest prompt that is read layer by layer, so that each expert is read once for all of it.
+const SWEEP_TOKENS: usize = 2048;
+
+/// How much memory the process may take if the model is to stream; `None` where it fits.
+///
+/// # Errors
+/// It neither fits nor streams.
+pub(crate) fn limit(weights: &Weights, compute: &Compute) -> Result<Option<u64>> {
+    let all = (machine::memory().0 as f64 * MEMORY_SHARE) as u64;
+    let limit = compute.ram.unwrap_or(all);
+    if limit == 0 || weights.bytes() + RESERVE_BYTES <= limit {
+        return Ok(None);
+    }
+    if weights.hyper().moe.is_none() {
+        let (need, limit) = (size::format(weights.bytes() + RESERVE_BYTES), size::format(limit));
+        bail!(
+            "this model takes {need}, and {limit} are there for it; only the routed experts of a mixture can stay on the \
+             drive, and it has none: take a smaller model, or a quantisation with fewer bits"
+        );
+    }
+    Ok(Some(limit))
+}
+
+/// Options of a step that streams: long prompts in one step, where its activations are a small part of the memory.
+pub(crate) fn options(weights: &Weights, ram: u64, options: Options) -> Options {
+    let fits = |&n: &usize| activation_bytes(weights.hyper(), n, 0) <= ram / 8;
+    let step_tokens = [SWEEP_TOKENS, 1024, 512].into_iter().find(fits).unwrap_or(256);
+    Options { step_tokens, ..options }
+}
+
+/// What streams a model's experts within `ram` bytes for the whole process, of which `weights` are loaded already.
+pub(crate) fn streaming(weights: &Weights, ram: u64, compute: &Compute, options: &Options) -> Result<Streaming> {
+    let hyper = weights.hyper();
+    let kv = KvShape::of(hyper, usize::from(options.draft)).token_bytes(options.precision) * options.kv_tokens;
+    let sequences = engine::Options::default().sequences_max;
+    let step = activation_bytes(hyper, options.step_tokens, sequences);
+    let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;
+    let left = ram.saturating_sub(taken) as f64 * (1.0 - OVERHEAD_SHARE);
+    let budget = left as u64;
+    let choice = disk(weights)?;
+    let paths: Vec<&Path> = weights.files().collect();
+    let disk = Drive::open(&paths, choice)?;
+    let experts = weights.record_bytes();
+    info!(ram, taken, budget, experts, ?choice, policy = %compute.expert_policy, "experts are read from the drive");
+    Ok(Streaming { disk, budget, policy: compute.expert_policy })
+}
+
+/// How to read the drive that the experts are on: measured, as it differs from drive to drive.
+fn disk(weights: &Weights) -> Result<Choice> {
+    let moe = weights.hyper().moe.as_ref().context("the model has no routed experts")?;
+    let key = ExpertKey { layer: moe.n_dense_layers as u32, expert: 0 };
+    let record = weights.record(key)?;
+    let path = weights.files().nth(record.extents[0].file).context("the model has no files")?;
+    let load = Load { record_bytes: record.bytes, is_checked: record.hash.is_some() };
+    Ok(experts::disk::measure(path, load, MEASURE)?.choice)
+}
