@@ -26,6 +26,23 @@ pub enum Error {
         /// The system's answer.
         cause: std::io::Error,
     },
+    /// The system has no io_uring for us: too old, switched off, or kept from containers. Reads go through `pread` then.
+    #[error(
+        "no io_uring: {cause}; Linux from 5.6 on has it, unless /proc/sys/kernel/io_uring_disabled or a container's \
+         seccomp profile forbids it"
+    )]
+    NoUring {
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// The system gives no thread.
+    #[error("no thread for {what}: {cause}")]
+    Thread {
+        /// What it is for.
+        what: &'static str,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
     /// An expert's bytes do not come, or come wrong.
     #[error("expert {key} cannot be read after {attempts} attempts: {cause}")]
     Unreadable {

@@ -1,0 +1,4 @@
+//! The drives: real files through both methods.
+
+mod real;
+mod support;
