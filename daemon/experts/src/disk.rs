@@ -6,8 +6,8 @@
 //!                    +--> cancel
 //! ```
 //!
-//! [`Drive::open`] gives what [`measure`] found fastest on the box: [`PreadPool`] or [`Uring`].
-//! Both share how an extent comes piece by piece and how a read ends.
+//! [`Drive::open`] gives what [`measure`] found fastest on the box: [`PreadPool`] or [`Uring`]. [`sim::SimDisk`] is the
+//! simulated one. All share how an extent comes piece by piece and how a read ends.
 
 mod choose;
 mod files;
@@ -15,6 +15,7 @@ mod line;
 mod measure;
 mod pread;
 mod random;
+pub mod sim;
 mod transfer;
 mod uring;
 

@@ -17,6 +17,12 @@ impl Random {
         (self.next() % n as u64) as usize
     }
 
+    /// True with the given probability.
+    pub(super) fn happens(&mut self, probability: f64) -> bool {
+        // 53 bits: as many as a double holds.
+        ((self.next() >> 11) as f64) < probability * (1u64 << 53) as f64
+    }
+
     /// Fisher and Yates.
     pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
