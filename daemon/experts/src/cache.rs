@@ -41,6 +41,7 @@ struct Entry {
 #[derive(Debug)]
 struct Class {
     slot_bytes: usize,
+    n_experts: usize,
     n_slots: usize,
     /// Slots made so far.
     n_made: usize,
@@ -63,18 +64,19 @@ impl Cache {
         let mut sizes = record_bytes.to_vec();
         sizes.sort_unstable();
         sizes.dedup();
-        let total: u64 = record_bytes.iter().map(|&bytes| bytes as u64).sum();
-        let mut classes = Vec::with_capacity(sizes.len());
-        for &slot_bytes in &sizes {
+        let class = |&slot_bytes: &usize| {
             let n_experts = record_bytes.iter().filter(|&&bytes| bytes == slot_bytes).count();
-            let weight = n_experts as f64 * slot_bytes as f64 / total as f64;
-            let fit = (budget as f64 * weight / slot_bytes as f64) as usize;
-            if fit < slots_min.min(n_experts) {
-                let wanted = (slots_min as f64 * slot_bytes as f64 / weight) as u64;
-                return Err(Error::Budget { budget, wanted, slot_bytes, slots_min });
+            let n_slots = slots_min.min(n_experts);
+            Class { slot_bytes, n_experts, n_slots, n_made: 0, free: Vec::new(), resident: Vec::new() }
+        };
+        let mut classes: Vec<Class> = sizes.iter().map(class).collect();
+        let least: u64 = classes.iter().map(Class::bytes).sum();
+        match budget.checked_sub(least) {
+            Some(left) => share_out(&mut classes, left),
+            None => {
+                let n_sizes = classes.len();
+                return Err(Error::Budget { budget, wanted: least, slots_min, n_sizes });
             }
-            let n_slots = fit.min(n_experts);
-            classes.push(Class { slot_bytes, n_slots, n_made: 0, free: Vec::new(), resident: Vec::new() });
         }
         let entry = |bytes: &usize| Entry {
             class: sizes.binary_search(bytes).expect("sizes are made from these"),
@@ -184,6 +186,24 @@ impl Cache {
     }
 }
 
+impl Class {
+    /// Of all its slots.
+    fn bytes(&self) -> u64 {
+        (self.n_slots * self.slot_bytes) as u64
+    }
+}
+
+/// Gives out `left` bytes, slot by slot, so that of every class the same part of its experts fits.
+fn share_out(classes: &mut [Class], mut left: u64) {
+    let part = |class: &Class| class.n_slots as f64 / class.n_experts as f64;
+    loop {
+        let wanting = classes.iter_mut().filter(|c| c.n_slots < c.n_experts && c.slot_bytes as u64 <= left);
+        let Some(poorest) = wanting.min_by(|a, b| part(a).total_cmp(&part(b))) else { return };
+        poorest.n_slots += 1;
+        left -= poorest.slot_bytes as u64;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +235,7 @@ mod tests {
         let mut cache = cache(Policy::Lru, 4, 2);
         assert_eq!(step(&mut cache, false, &[0]), [0]);
         assert_eq!(step(&mut cache, false, &[1]), [1]);
-        assert_eq!(step(&mut cache, false, &[0]), []);
+        assert!(step(&mut cache, false, &[0]).is_empty());
         assert_eq!(step(&mut cache, false, &[2]), [2]);
         assert!(cache.is_resident(0) && !cache.is_resident(1));
         assert_eq!(cache.slot_bytes(), 2 * PAGE as u64);
@@ -273,9 +293,21 @@ mod tests {
 
     #[test]
     fn a_budget_below_one_record_of_each_size_is_refused() {
-        let error = Cache::new(Policy::Lru, &[PAGE, 2 * PAGE], 3 * PAGE as u64 - 1, 1).map(drop);
-        let Err(Error::Budget { wanted, slot_bytes, .. }) = error else { panic!("{error:?}") };
-        assert!(wanted >= 3 * PAGE as u64 && slot_bytes <= 2 * PAGE);
-        Cache::new(Policy::Lru, &[PAGE, 2 * PAGE], wanted, 1).expect("what was asked for is enough");
+        let new = |budget| Cache::new(Policy::Lru, &[PAGE, 2 * PAGE, PAGE], budget, 1).map(drop);
+        let Err(Error::Budget { wanted, n_sizes, .. }) = new(3 * PAGE as u64 - 1) else { panic!("it is too small") };
+        assert_eq!((wanted, n_sizes), (3 * PAGE as u64, 2));
+        new(wanted).expect("what was asked for is enough");
+    }
+
+    #[test]
+    fn all_that_fits_is_used_and_no_more() {
+        let mut sizes = vec![PAGE; 20];
+        sizes.extend([7 * PAGE; 3]);
+        for pages in 8..=41 {
+            let cache = Cache::new(Policy::Lru, &sizes, (pages * PAGE) as u64, 1).expect("room");
+            let bytes: u64 = cache.classes.iter().map(Class::bytes).sum();
+            assert!(bytes <= (pages * PAGE) as u64, "{pages}");
+            assert!(bytes as usize + PAGE > pages * PAGE || cache.classes[0].n_slots == 20, "{pages}");
+        }
     }
 }

@@ -1,10 +1,37 @@
 //! The border to the drives: reads that take a slot along and bring it back.
+//!
+//! ```text
+//! submit --> | waiting in line | --> at the drive, `depth` of them --> checksum --> next
+//!                    |
+//!                    +--> cancel
+//! ```
+//!
+//! [`Drive::open`] gives what [`measure`] found fastest on the box: [`PreadPool`] or [`Uring`]. [`sim::SimDisk`] is the
+//! simulated one. All share how an extent comes piece by piece and how a read ends.
+
+mod choose;
+mod files;
+mod line;
+mod measure;
+mod pread;
+mod random;
+pub mod sim;
+mod transfer;
+mod uring;
 
 use std::sync::Arc;
+use std::time::Instant;
+
+pub use choose::{Choice, Drive, Measured, Method, Speed};
+pub use measure::{Load, measure};
+pub use pread::PreadPool;
+pub use uring::Uring;
+pub use weights::Extent;
 
 use crate::Slot;
 
-pub use weights::Extent;
+/// Reads at the drive at once, at most: more than any drive gains from at the size of an expert.
+pub const DEPTH_MAX: usize = 64;
 
 /// One read: all extents of one record.
 #[derive(Debug)]
@@ -38,7 +65,7 @@ pub struct Done {
     /// How it went.
     pub result: Result<(), ReadError>,
     /// When it ended.
-    pub ended: std::time::Instant,
+    pub ended: Instant,
 }
 
 /// What can go wrong with a read.
@@ -59,6 +86,12 @@ pub enum ReadError {
         /// Bytes that had to come.
         needed: usize,
     },
+    /// No read at all: a programmer's error, reported instead of harming other reads.
+    #[error("no read: {what}")]
+    Malformed {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// Other bytes than were written.
     #[error("checksum {got}, want {want}")]
     Checksum {
@@ -71,16 +104,23 @@ pub enum ReadError {
 
 /// A drive, or something that behaves like one.
 ///
-/// Reads are started in order and end in any order. The disk does not retry: the streamer decides.
+/// Reads are started in order and end in any order. The disk does not retry: the streamer decides. Dropping it drops the
+/// reads that wait in line and lets those at the drive run to their end.
 pub trait Disk: Send {
     /// Reads that are worth having under way at once.
     fn depth(&self) -> usize;
 
-    /// Starts a read. Never blocks for the drive; more than [`depth`](Self::depth) reads wait in line.
+    /// Starts a read. Never blocks for the drive; more than [`depth`](Self::depth) reads wait in line, which is as long as
+    /// there are slots: every read brings its own.
     fn submit(&mut self, read: Read);
 
-    /// A read that has ended; `None` where none has, or, if asked to wait, where none is under way.
+    /// A read that has ended; `None` where none has, or, if asked to wait, where none is under way or the drive's threads
+    /// have broken down.
     fn next(&mut self, wait: bool) -> Option<Done>;
+
+    /// Takes back the first read of that name that still waits in line: it never ends. `None` where none waits: a read at
+    /// the drive runs to its end.
+    fn cancel(&mut self, tag: u64) -> Option<Slot>;
 }
 
 impl Check {
@@ -88,6 +128,9 @@ impl Check {
     ///
     /// # Errors
     /// It differs.
+    ///
+    /// # Panics
+    /// A part ends outside the slot.
     pub fn run(&self, slot: &[u8]) -> Result<(), ReadError> {
         let parts: Vec<_> =
             self.parts.iter().map(|part| weights::pack::Hash::of(&slot[part.clone()])).collect();

@@ -18,18 +18,18 @@ pub enum Error {
     },
     /// The budget is too small to work with.
     #[error(
-        "{budget} bytes for experts are too few: at least {slots_min} records of {slot_bytes} bytes have to fit beside the \
-         others' share, {wanted} bytes in all"
+        "{budget} bytes for experts are too few: {slots_min} records of each of {n_sizes} sizes have to fit, {wanted} bytes in \
+         all; give the model more memory, or fewer and shorter conversations"
     )]
     Budget {
         /// Bytes given.
         budget: u64,
         /// Bytes that would do.
         wanted: u64,
-        /// Of a record.
-        slot_bytes: usize,
-        /// Records that have to fit.
+        /// Records of each size that have to fit.
         slots_min: usize,
+        /// Sizes of records.
+        n_sizes: usize,
     },
     /// A drive can't be used.
     #[error("{}: cannot {doing}: {cause}", path.display())]
@@ -38,6 +38,23 @@ pub enum Error {
         path: std::path::PathBuf,
         /// What was tried.
         doing: &'static str,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// The system has no io_uring for us: too old, switched off, or kept from containers. Reads go through `pread` then.
+    #[error(
+        "no io_uring: {cause}; Linux from 5.6 on has it, unless /proc/sys/kernel/io_uring_disabled or a container's \
+         seccomp profile forbids it"
+    )]
+    NoUring {
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// The system gives no thread.
+    #[error("no thread for {what}: {cause}")]
+    Thread {
+        /// What it is for.
+        what: &'static str,
         /// The system's answer.
         cause: std::io::Error,
     },

@@ -8,4 +8,5 @@ mod exact;
 
 mod inside;
 mod logits;
+mod streaming;
 mod support;

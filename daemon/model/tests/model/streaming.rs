@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use experts::disk::{Choice, Disk, Drive, Fault, Method, SimControl, SimDisk, SimFile};
+use experts::disk::sim::{Fault, Odds, SimControl, SimDisk, SimFile};
+use experts::disk::{Choice, Disk, Drive, Method};
 use experts::{Origin, Policy, Streaming};
 use fixtures::Expected;
 use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
@@ -15,13 +16,12 @@ use crate::support::{bind_with, greedy, logits_of};
 const SHARES: [f64; 4] = [0.05, 0.25, 0.5, 1.0];
 
 fn options(precision: Precision) -> Options {
-    Options { precision, kv_tokens: 1024, context: 512, threads: Some(2), ..Options::default() }
+    Options { precision, kv_tokens: 4096, context: 512, threads: Some(2), ..Options::default() }
 }
 
-/// All models with routed experts, as they were published and as packs made from them.
-fn sources(packs: &Path) -> Vec<(PathBuf, &'static str)> {
-    let mut sources = Vec::new();
-    for (fixture, expected) in [
+/// All models with routed experts.
+fn fixtures() -> [(fixtures::Model, &'static str); 5] {
+    [
         (fixtures::folder("tiny-deepseek-v3"), "tiny-deepseek-v3/expected.safetensors"),
         (fixtures::folder("tiny-deepseek-v3-fp8"), "tiny-deepseek-v3-fp8/expected.safetensors"),
         (fixtures::folder("tiny-deepseek-v2"), "tiny-deepseek-v2/expected.safetensors"),
@@ -30,13 +30,15 @@ fn sources(packs: &Path) -> Vec<(PathBuf, &'static str)> {
             fixtures::gguf("tiny-deepseek-v3-k256.q4_k_m.gguf"),
             "gguf/tiny-deepseek-v3-k256.q4_k_m.expected.safetensors",
         ),
-    ] {
-        let pack = packs.join(expected.replace('/', "-")).with_extension("wels");
-        weights::import(&fixture.path, &pack, &ImportOptions::default(), &mut |_| {}).unwrap();
-        sources.push((fixture.path, expected));
-        sources.push((pack, expected));
-    }
-    sources
+    ]
+}
+
+/// A pack made from a model.
+fn packed(fixture: &fixtures::Model, folder: &Path) -> PathBuf {
+    let name = fixture.path.file_name().unwrap().to_string_lossy().into_owned();
+    let pack = folder.join(name + ".wels");
+    weights::import(&fixture.path, &pack, &ImportOptions::default(), &mut |_| {}).unwrap();
+    pack
 }
 
 /// Bytes of all records, in whole pages.
@@ -68,7 +70,7 @@ fn drive(weights: &Weights) -> Box<dyn Disk> {
 }
 
 fn simulated(weights: &Weights, seed: u64) -> (Box<dyn Disk>, SimControl) {
-    let files = weights.files().map(|path| SimFile::Bytes(std::fs::read(path).unwrap())).collect();
+    let files = weights.files().map(|path| SimFile::Memory(std::fs::read(path).unwrap())).collect();
     let disk = SimDisk::new(seed, files);
     let control = disk.control();
     (Box::new(disk), control)
@@ -77,9 +79,12 @@ fn simulated(weights: &Weights, seed: u64) -> (Box<dyn Disk>, SimControl) {
 #[test]
 fn the_same_tokens_come_out_with_any_share_of_the_experts_in_memory() {
     let packs = tempfile::tempdir().unwrap();
-    for (path, expected) in sources(packs.path()) {
+    for (fixture, expected) in &fixtures() {
         let ids = Expected::read(expected).u32("p33.input_ids");
-        for precision in [Precision::F32, Precision::Fast] {
+        // As it was published, and as a pack.
+        let paths = [fixture.path.clone(), packed(fixture, packs.path())];
+        let cases = paths.iter().flat_map(|path| [Precision::F32, Precision::Fast].map(|p| (path, p)));
+        for (path, precision) in cases {
             let options = options(precision);
             let answer = |mut model: Model| {
                 let (seq, rows) = logits_of(&mut model, &ids, 16, 128);
@@ -87,10 +92,10 @@ fn the_same_tokens_come_out_with_any_share_of_the_experts_in_memory() {
                 let tokens = greedy(&mut model, seq, last.clone(), 32);
                 (last, tokens)
             };
-            let in_memory = answer(bind_with(&path, options.clone()));
+            let in_memory = answer(bind_with(path, options.clone()));
             for share in SHARES {
-                let weights = weights::open(&path).unwrap();
-                let model = streamed(&path, &options, share, Policy::Lru, drive(&weights));
+                let weights = weights::open(path).unwrap();
+                let model = streamed(path, &options, share, Policy::Lru, drive(&weights));
                 let same = answer(model) == in_memory;
                 assert!(same, "{}: {share} of the experts, {precision:?}", path.display());
             }
@@ -133,16 +138,37 @@ fn a_long_prompt_reads_every_expert_it_needs_once() {
     }
 }
 
+#[test]
+fn faults_that_pass_are_read_over() {
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
+    let options = options(Precision::Fast);
+    let (_, in_memory) = logits_of(&mut bind_with(&pack, options.clone()), &ids, 4, 64);
+    for seed in 0..4 {
+        let odds = Odds { delay: 0.2, split: 0.2, short: 0.05, eio: 0.05, flip: 0.05 };
+        let files = weights::open(&pack).unwrap();
+        let files = files.files().map(|path| SimFile::Memory(std::fs::read(path).unwrap())).collect();
+        let disk = Box::new(SimDisk::new(seed, files).with_odds(odds));
+        let mut model = streamed(&pack, &options, 0.2, Policy::Lru, disk);
+        let (_, rows) = logits_of(&mut model, &ids, 4, 64);
+        let stats = model.streaming().unwrap();
+        assert!(rows == in_memory, "seed {seed}");
+        assert!(stats.retries > 0 && stats.checksum_failures > 0 && stats.failures == 0, "seed {seed}: {stats:?}");
+    }
+}
+
 fn different(choices: &[kernels::Choice]) -> usize {
     choices.iter().map(|choice| choice.expert).collect::<std::collections::BTreeSet<_>>().len()
 }
 
 #[test]
 fn an_expert_that_cannot_be_read_fails_those_who_need_it_alone() {
-    let fixture = fixtures::folder("tiny-deepseek-v3");
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
     let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
     let options = options(Precision::Fast);
-    let mut whole = bind_with(&fixture.path, options.clone());
+    let mut whole = bind_with(&pack, options.clone());
     let alone = |model: &mut Model, id: u32| {
         let seq = model.open(8).unwrap();
         let mut logits = Vec::new();
@@ -151,15 +177,15 @@ fn an_expert_that_cannot_be_read_fails_those_who_need_it_alone() {
         (failures.unwrap().len(), logits)
     };
     // Of the first layer with a mixture, an expert that some tokens go to and others not.
-    let layer = weights::open(&fixture.path).unwrap().hyper().moe.unwrap().n_dense_layers as u32;
+    let weights = weights::open(&pack).unwrap();
+    let layer = weights.hyper().moe.unwrap().n_dense_layers as u32;
     let chosen: Vec<Vec<u32>> = ids.iter().map(|&id| chosen(&mut whole, id)).collect();
     let broken = *chosen[0].first().unwrap();
     assert!(chosen.iter().any(|experts| !experts.contains(&broken)));
-    let weights = weights::open(&fixture.path).unwrap();
     let (disk, control) = simulated(&weights, 3);
     let extent = weights.record(ExpertKey { layer, expert: broken }).unwrap().extents[0];
     control.inject(extent.file, extent.offset, Fault::Eio, u32::MAX);
-    let mut model = streamed(&fixture.path, &options, 0.25, Policy::Lru, disk);
+    let mut model = streamed(&pack, &options, 0.25, Policy::Lru, disk);
     for (&id, chosen) in ids.iter().zip(&chosen) {
         let (n_failed, logits) = alone(&mut model, id);
         assert_eq!(n_failed, usize::from(chosen.contains(&broken)), "token {id}");
@@ -168,7 +194,7 @@ fn an_expert_that_cannot_be_read_fails_those_who_need_it_alone() {
         }
     }
     together(&mut model, &ids, &chosen, broken);
-    control.inject(extent.file, extent.offset, Fault::Eio, 0);
+    control.heal();
     assert_eq!(alone(&mut model, ids[0]), alone(&mut whole, ids[0]), "the drive has recovered");
 }
 

@@ -61,11 +61,6 @@ impl Streamed {
         Ok((result, streamed))
     }
 
-    /// Bytes read a second of the time it took.
-    pub(super) fn bytes_s(&self) -> f64 {
-        self.stats.bytes_read as f64 / self.seconds
-    }
-
     pub(super) fn json(&self) -> Value {
         let Self { stats, seconds, n_tokens } = self;
         json!({
