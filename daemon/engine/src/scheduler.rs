@@ -71,6 +71,7 @@ impl Scheduler {
     /// Takes new submissions; blocks only when there is nothing to do. False when the engine is to stop.
     fn take_in(&mut self, inbox: &Receiver<Submission>) -> bool {
         if self.running.is_empty() && self.waiting.is_empty() {
+            self.model.rest();
             match inbox.recv() {
                 Ok(submission) => self.enqueue(submission),
                 Err(_) => return false,

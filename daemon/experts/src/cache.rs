@@ -91,10 +91,20 @@ impl Cache {
     }
 
     /// The next step of the model begins. A sweep, which wants nearly all experts of each layer once, says nothing about
-    /// which will be wanted next: it leaves the order of the others as it is.
-    pub(crate) fn begin_step(&mut self, sweep: bool) {
+    /// which will be wanted next: it leaves the order of the others as it is. True if a sweep has just ended.
+    pub(crate) fn begin_step(&mut self, sweep: bool) -> bool {
         self.now += 1.0;
-        self.sweep = sweep;
+        std::mem::replace(&mut self.sweep, sweep) && !sweep
+    }
+
+    /// Steps so far.
+    pub(crate) fn now(&self) -> f64 {
+        self.now
+    }
+
+    /// Whether a step from `step` on used an expert.
+    pub(crate) fn is_used_since(&self, expert: u32, step: f64) -> bool {
+        self.entries[expert as usize].used_at >= step
     }
 
     /// `n_tokens` of this step use an expert.
@@ -143,6 +153,34 @@ impl Cache {
         let class = &mut self.classes[self.entries[expert as usize].class];
         let evicted = class.resident.swap_remove(nth);
         Ok(self.entries[evicted as usize].slot.take())
+    }
+
+    /// Memory for a record that may be of use: unused, or, in a sweep, that of an expert that the step is through with.
+    ///
+    /// # Errors
+    /// As [`take_slot`](Self::take_slot).
+    pub(crate) fn take_spare(&mut self, expert: u32) -> Result<Option<Slot>, Error> {
+        let class = &self.classes[self.entries[expert as usize].class];
+        let unused = !class.free.is_empty() || class.n_made < class.n_slots;
+        if unused || self.sweep { self.take_slot(expert, false) } else { Ok(None) }
+    }
+
+    /// Experts by number, those used by most tokens first; without those never used.
+    pub(crate) fn most_used(&self) -> Vec<u32> {
+        let used = (0u32..).zip(&self.entries).filter(|(_, entry)| entry.uses > 0);
+        let mut used: Vec<(u32, u64)> = used.map(|(expert, entry)| (expert, entry.uses)).collect();
+        used.sort_by_key(|&(expert, uses)| (std::cmp::Reverse(uses), expert));
+        used.into_iter().map(|(expert, _)| expert).collect()
+    }
+
+    /// Tokens that each expert was used by.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|entry| entry.uses)
+    }
+
+    /// Uses that were counted before.
+    pub(crate) fn set_uses(&mut self, uses: impl Iterator<Item = u64>) {
+        self.entries.iter_mut().zip(uses).for_each(|(entry, uses)| entry.uses = uses);
     }
 
     /// Who gives way for `expert`: its position among the residents of the class, and whether the step is through with it.

@@ -58,6 +58,14 @@ pub enum Error {
         /// The system's answer.
         cause: std::io::Error,
     },
+    /// A usage profile can't be read or written.
+    #[error("{}: not usable as a profile of this model: {what}", path.display())]
+    Profile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// An expert's bytes do not come, or come wrong.
     #[error("expert {key} cannot be read after {attempts} attempts: {cause}")]
     Unreadable {

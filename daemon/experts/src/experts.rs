@@ -1,11 +1,15 @@
 //! All routed experts of a model, by layer and number.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tensor::Matrix;
+use tracing::warn;
 use weights::{ExpertKey, ExpertPart, TensorIndex, Weights};
 
+use crate::profile::Profile;
 use crate::streamer::Streamer;
 use crate::{Error, Stats, Streaming};
 
@@ -36,14 +40,31 @@ pub struct Experts {
     layers: BTreeMap<u32, u32>,
     n_experts: u32,
     home: Home,
+    /// The step's tokens are so many that the next layer will want nearly all of its experts.
+    guess_layers: bool,
 }
+
+/// Tokens an expert has on average from which on all experts of a layer are read before it is known that they are wanted: at
+/// 8, spread evenly, one in 3000 has none.
+const SURE_TOKENS: usize = 8;
 
 #[derive(Debug)]
 enum Home {
     /// Gate, up and down of every expert, mapped.
     Mapped(Vec<[TensorIndex; 3]>),
-    Streamed(Box<Streamer>),
+    Streamed { streamer: Box<Streamer>, memory: Option<Memory> },
 }
+
+/// What is kept over restarts.
+#[derive(Debug)]
+struct Memory {
+    path: PathBuf,
+    /// When it was written last.
+    saved: Instant,
+}
+
+/// Time between two writings of the profile.
+const SAVE_EVERY: Duration = Duration::from_secs(300);
 
 /// Where experts are to come from.
 #[derive(Debug, Default)]
@@ -75,17 +96,24 @@ impl Experts {
             Origin::Map => Home::Mapped(keys.map(|key| mapped(weights, key)).collect::<Result<_, _>>()?),
             Origin::Drive(streaming) => {
                 let records = keys.map(|key| weights.record(key)).collect::<Result<_, _>>()?;
-                Home::Streamed(Box::new(Streamer::new(records, streaming)?))
+                let memory = streaming.profile.clone().map(|path| Memory { path, saved: Instant::now() });
+                let mut streamer = Box::new(Streamer::new(records, streaming)?);
+                if let Some(Memory { path, .. }) = &memory {
+                    warm(&mut streamer, path, &layers, n_experts);
+                }
+                Home::Streamed { streamer, memory }
             }
         };
         let layers = layers.into_iter().zip((0..).step_by(n_experts.max(1) as usize)).collect();
-        Ok(Self { weights: Arc::clone(weights), layers, n_experts, home })
+        Ok(Self { weights: Arc::clone(weights), layers, n_experts, home, guess_layers: false })
     }
 
     /// A step over `n_tokens` begins, each going to `top_k` experts of every layer.
     pub fn begin_step(&mut self, n_tokens: usize, top_k: usize) {
-        if let Home::Streamed(streamer) = &mut self.home {
-            streamer.begin_step(n_tokens * top_k >= self.n_experts as usize);
+        if let Home::Streamed { streamer, .. } = &mut self.home {
+            let (chosen, n_experts) = (n_tokens * top_k, self.n_experts as usize);
+            self.guess_layers = chosen >= SURE_TOKENS * n_experts;
+            streamer.begin_step(chosen >= n_experts);
         }
     }
 
@@ -97,20 +125,56 @@ impl Experts {
         let first = self.layers[&layer];
         let mapped = match &mut self.home {
             Home::Mapped(_) => experts.iter().map(|&(expert, _)| first + expert).collect(),
-            Home::Streamed(streamer) => {
+            Home::Streamed { streamer, .. } => {
                 streamer.want(experts.iter().map(|&(expert, n_tokens)| (first + expert, n_tokens)));
+                if let Some(&next) = self.layers.get(&(layer + 1)).filter(|_| self.guess_layers) {
+                    streamer.guess(next..next + self.n_experts);
+                }
                 Vec::new()
             }
         };
         Wanted { experts: self, layer, first, mapped }
     }
 
+    /// There is nothing to do at the moment: keeps what is to be kept, if the last time is long ago.
+    pub fn rest(&mut self) {
+        let Home::Streamed { memory: Some(memory), .. } = &mut self.home else { return };
+        if memory.saved.elapsed() >= SAVE_EVERY {
+            memory.saved = Instant::now();
+            self.save();
+        }
+    }
+
+    /// Writes the profile, where one is kept.
+    fn save(&self) {
+        let Home::Streamed { streamer, memory: Some(memory) } = &self.home else { return };
+        let profile = Profile::new(self.layers.keys().copied().collect(), self.n_experts, streamer.uses());
+        if let Err(error) = profile.write(&memory.path) {
+            warn!(%error, "which experts were used is not kept: the next start will be slower");
+        }
+    }
+
     /// What streaming has done so far; `None` where all experts are mapped.
     pub fn stats(&self) -> Option<Stats> {
         match &self.home {
             Home::Mapped(_) => None,
-            Home::Streamed(streamer) => Some(streamer.stats()),
+            Home::Streamed { streamer, .. } => Some(streamer.stats()),
         }
+    }
+}
+
+impl Drop for Experts {
+    fn drop(&mut self) {
+        self.save();
+    }
+}
+
+/// Starts to read what was used most before the last restart. A profile that is none costs only this.
+fn warm(streamer: &mut Streamer, path: &Path, layers: &[u32], n_experts: u32) {
+    match Profile::read(path, layers, n_experts) {
+        Ok(Some(profile)) => streamer.warm(profile.aged()),
+        Ok(None) => {}
+        Err(error) => warn!(%error, "starting with an empty cache"),
     }
 }
 
@@ -147,7 +211,7 @@ impl Wanted<'_> {
                 };
                 mapped.drain(..).map(|number| Expert::new(key(number), matrices(number))).collect()
             }
-            Home::Streamed(streamer) => {
+            Home::Streamed { streamer, .. } => {
                 let numbers = streamer.next_ready().to_vec();
                 let streamer = &**streamer;
                 let matrices = |number: u32| {
@@ -164,7 +228,7 @@ impl Wanted<'_> {
     pub fn into_failed(self) -> Vec<(ExpertKey, Error)> {
         match &mut self.experts.home {
             Home::Mapped(_) => Vec::new(),
-            Home::Streamed(streamer) => streamer.take_failed(),
+            Home::Streamed { streamer, .. } => streamer.take_failed(),
         }
     }
 }

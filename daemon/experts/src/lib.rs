@@ -8,6 +8,7 @@
 //!  └ streamer.rs            what is wanted, under way, ready
 //!     ├ cache.rs            slots within a budget, who gives way
 //!     │  └ policy.rs, slot.rs
+//!     ├ profile.rs          what was used, kept over restarts
 //!     └ disk.rs             the border to the drives
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod disk;
 mod error;
 mod experts;
 mod policy;
+mod profile;
 mod slot;
 mod stats;
 mod streamer;

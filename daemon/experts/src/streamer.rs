@@ -6,9 +6,11 @@
 //!   └─── missing ──> todo ──(a slot is free)──> in flight ──(failed: again)
 //! ```
 //! All that a layer misses is handed to the drive as far as slots go, so that the drive has work while the layer computes
-//! what is there.
+//! what is there. When nothing is missing any more, guesses are read: what the next layer of a long prompt will want, or
+//! what was used most before the last restart. They give way at once when something is missing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +35,8 @@ pub struct Streaming {
     pub budget: u64,
     /// Who gives way.
     pub policy: Policy,
+    /// Where it is kept which experts were used: the cache starts with those. `None` keeps nothing.
+    pub profile: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Streaming {
@@ -51,6 +55,10 @@ pub(crate) struct Streamer {
     flights: BTreeMap<u32, Flight>,
     /// Wanted, and not yet asked of the drive.
     todo: VecDeque<u32>,
+    /// Not wanted yet, but perhaps later: read while the drive has nothing else to do.
+    guesses: VecDeque<u32>,
+    /// The step in which they were guessed.
+    guessed_at: f64,
     /// Wanted and in memory, not yet given out.
     ready: Vec<u32>,
     /// Given out.
@@ -79,7 +87,7 @@ struct Flight {
 
 impl Streamer {
     pub(crate) fn new(records: Vec<Record>, streaming: Streaming) -> Result<Self, Error> {
-        let Streaming { disk, budget, policy } = streaming;
+        let Streaming { disk, budget, policy, .. } = streaming;
         let sizes: Vec<usize> = records.iter().map(|record| record.bytes).collect();
         let cache = Cache::new(policy, &sizes, budget, SLOTS_MIN)?;
         let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
@@ -94,6 +102,8 @@ impl Streamer {
             disk,
             flights: BTreeMap::new(),
             todo: VecDeque::new(),
+            guesses: VecDeque::new(),
+            guessed_at: 0.0,
             ready: Vec::new(),
             given: Vec::new(),
             n_awaited: 0,
@@ -104,7 +114,21 @@ impl Streamer {
     }
 
     pub(crate) fn begin_step(&mut self, sweep: bool) {
-        self.cache.begin_step(sweep);
+        if self.cache.begin_step(sweep) {
+            self.guesses.clear();
+        }
+    }
+
+    /// Fills the cache with the experts that were used most, by what was counted before.
+    pub(crate) fn warm(&mut self, uses: impl Iterator<Item = u64>) {
+        self.cache.set_uses(uses);
+        let most_used = self.cache.most_used();
+        self.guess(most_used.into_iter());
+    }
+
+    /// Tokens that each expert was used by.
+    pub(crate) fn uses(&self) -> Vec<u64> {
+        self.cache.uses().collect()
     }
 
     /// A layer wants these: experts of the whole model by number, and their tokens.
@@ -130,7 +154,23 @@ impl Streamer {
                 self.stats.missed_bytes += self.records[expert as usize].record.data_bytes;
             }
         }
+        if !self.todo.is_empty() {
+            self.cancel_guesses();
+        }
         self.start_reads();
+    }
+
+    /// Experts that may be wanted soon, likeliest first; they replace those guessed before.
+    pub(crate) fn guess(&mut self, experts: impl Iterator<Item = u32>) {
+        self.guesses.clear();
+        self.guesses.extend(experts);
+        self.guessed_at = self.cache.now();
+        self.start_reads();
+    }
+
+    /// Whether an expert is in memory or on its way.
+    fn is_known(&self, expert: u32) -> bool {
+        self.cache.is_resident(expert) || self.flights.contains_key(&expert)
     }
 
     /// Experts that are in memory and were not given out, at least one; empty after the last. Those given out before may
@@ -194,8 +234,40 @@ impl Streamer {
         }
     }
 
-    /// Hands the drive what is wanted, as far as there are slots.
+    /// Hands the drive what is wanted, then what is guessed, as far as there are slots.
     fn start_reads(&mut self) {
+        self.start_wanted();
+        while self.todo.is_empty() {
+            let Some(&expert) = self.guesses.front() else { return };
+            if self.is_known(expert) || self.cache.is_used_since(expert, self.guessed_at) {
+                self.guesses.pop_front();
+                continue;
+            }
+            let Ok(Some(slot)) = self.cache.take_spare(expert) else { return };
+            self.guesses.pop_front();
+            self.stats.prefetches += 1;
+            self.flights.insert(expert, Flight { attempts: 1, wanted: false });
+            self.submit(expert, slot);
+        }
+    }
+
+    /// Takes back guesses that the drive has not begun to read: something is missing.
+    fn cancel_guesses(&mut self) {
+        let guesses: Vec<u32> = self.flights.iter().filter(|(_, f)| !f.wanted).map(|(&expert, _)| expert).collect();
+        for expert in guesses.into_iter().rev() {
+            if let Some(slot) = self.disk.cancel(u64::from(expert)) {
+                self.flights.remove(&expert);
+                self.cache.give_back(expert, slot);
+                self.guesses.push_front(expert);
+                self.stats.prefetches -= 1;
+            }
+        }
+        if self.flights.is_empty() {
+            self.busy.end(Instant::now(), true);
+        }
+    }
+
+    fn start_wanted(&mut self) {
         while let Some(&expert) = self.todo.front() {
             let urgent = self.flights.len() < 2 * self.disk.depth();
             match self.cache.take_slot(expert, urgent) {

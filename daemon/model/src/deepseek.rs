@@ -72,6 +72,11 @@ impl DeepSeek {
         }
     }
 
+    /// There is nothing to do at the moment.
+    pub(crate) fn rest(&mut self) {
+        self.stages.experts.rest();
+    }
+
     /// What streaming experts has done so far; `None` where all are mapped.
     pub(crate) fn streaming(&self) -> Option<experts::Stats> {
         self.stages.experts.stats()

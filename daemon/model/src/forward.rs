@@ -95,6 +95,9 @@ pub trait Forward: Send {
     /// The whole step is impossible: a chunk is not as it has to be.
     fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<Vec<Failure>, Error>;
 
+    /// There is nothing to do at the moment.
+    fn rest(&mut self) {}
+
     /// What streaming experts from a drive has done so far; `None` where nothing is streamed.
     fn streaming(&self) -> Option<Streamed> {
         None

@@ -272,6 +272,12 @@ impl Forward for Model {
         Ok(failures(&batch, chunks, &failed))
     }
 
+    fn rest(&mut self) {
+        if let Body::DeepSeek(deepseek) = &mut self.body {
+            deepseek.rest();
+        }
+    }
+
     fn streaming(&self) -> Option<Streamed> {
         match &self.body {
             Body::Dense(_) => None,

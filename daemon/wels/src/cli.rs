@@ -80,6 +80,10 @@ pub(crate) struct Compute {
     /// lfru:STEPS (the one used least, where a use counts half after so many steps).
     #[arg(long, value_name = "POLICY", default_value = "lru")]
     pub(crate) expert_policy: Policy,
+
+    /// Keep in this file which experts were used, and start with those in memory. The daemon does so in its state.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expert_profile: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

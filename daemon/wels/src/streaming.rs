@@ -65,7 +65,8 @@ pub(crate) fn streaming(weights: &Weights, ram: u64, compute: &Compute, options:
     let disk = Drive::open(&paths, choice)?;
     let experts = weights.record_bytes();
     info!(ram, taken, budget, experts, ?choice, policy = %compute.expert_policy, "experts are read from the drive");
-    Ok(Streaming { disk, budget, policy: compute.expert_policy })
+    let profile = compute.expert_profile.clone();
+    Ok(Streaming { disk, budget, policy: compute.expert_policy, profile })
 }
 
 /// How to read the drive that the experts are on: measured, as it differs from drive to drive.

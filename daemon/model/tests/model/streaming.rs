@@ -54,7 +54,7 @@ fn streamed(path: &Path, options: &Options, share: f64, policy: Policy, disk: Bo
     let weights = Arc::new(weights::open_resident(path, &mut |_| {}).unwrap());
     let budget = (record_bytes(&weights) as f64 * share) as u64;
     let bind = |budget, disk| {
-        let origin = Origin::Drive(Streaming { disk, budget, policy });
+        let origin = Origin::Drive(Streaming { disk, budget, policy, profile: None });
         Model::with_experts(Arc::clone(&weights), options, origin)
     };
     let least = match bind(0, drive(&weights)) {
@@ -126,15 +126,19 @@ fn a_long_prompt_reads_every_expert_it_needs_once() {
     let options = options(Precision::F32);
     let mut in_memory = bind_with(&fixture.path, options.clone());
     in_memory.start_trace();
-    logits_of(&mut in_memory, &ids, ids.len(), 300);
+    let (_, in_memory_rows) = logits_of(&mut in_memory, &ids, ids.len(), 300);
     let needed: usize = in_memory.take_trace().choices.iter().map(|layer| different(layer)).sum();
     for share in SHARES {
         let (disk, control) = simulated(&weights::open(&fixture.path).unwrap(), 1);
         let mut model = streamed(&fixture.path, &options, share, Policy::Lru, disk);
-        logits_of(&mut model, &ids, ids.len(), 300);
-        assert_eq!(model.streaming().unwrap().misses as usize, needed, "{share}: nothing was there before");
-        assert_eq!(model.streaming().unwrap().reads as usize, needed, "{share}");
-        assert!(control.reads().len() >= needed);
+        let (_, rows) = logits_of(&mut model, &ids, ids.len(), 300);
+        assert!(rows == in_memory_rows, "{share}");
+        let stats = model.streaming().unwrap();
+        assert_eq!((stats.hits + stats.misses) as usize, needed, "{share}");
+        let mut read: Vec<u64> = control.reads().iter().map(|read| read.tag).collect();
+        read.sort_unstable();
+        assert_eq!(read.len(), needed, "{share}: as many reads as experts needed");
+        assert!(read.windows(2).all(|pair| pair[0] != pair[1]), "{share}: none twice");
     }
 }
 
