@@ -224,6 +224,7 @@ impl Clock {
             queued: between(Some(self.asked), self.prefill.or(self.first)),
             prefill: between(self.prefill, self.first),
             decode: between(self.first, self.last),
+            lost: None,
         }
     }
 }

@@ -140,7 +140,12 @@ fn render_streaming(out: &mut String, stats: &engine::Streamed) {
         ("wels_experts_misses_total", "counter", "Experts wanted that were not.", stats.misses as f64),
         ("wels_experts_reads_total", "counter", "Reads of experts.", stats.reads as f64),
         ("wels_experts_read_bytes_total", "counter", "Bytes of experts read.", stats.bytes_read as f64),
-        ("wels_experts_read_retries_total", "counter", "Reads repeated after an error.", stats.retries as f64),
+        (
+            "wels_experts_read_retries_total",
+            "counter",
+            "Reads repeated after an error.",
+            stats.retries as f64,
+        ),
         (
             "wels_experts_checksum_failures_total",
             "counter",
@@ -149,10 +154,25 @@ fn render_streaming(out: &mut String, stats: &engine::Streamed) {
         ),
         ("wels_experts_failures_total", "counter", "Experts that could not be read.", stats.failures as f64),
         ("wels_experts_prefetches_total", "counter", "Reads of guesses.", stats.prefetches as f64),
-        ("wels_experts_prefetch_hits_total", "counter", "Guesses that were wanted.", stats.prefetch_hits as f64),
+        (
+            "wels_experts_prefetch_hits_total",
+            "counter",
+            "Guesses that were wanted.",
+            stats.prefetch_hits as f64,
+        ),
         ("wels_experts_skipped_total", "counter", "Choices left out by a lossy mode.", stats.skipped as f64),
-        ("wels_experts_read_seconds_total", "counter", "Time with a read under way.", stats.busy.as_secs_f64()),
-        ("wels_experts_stall_seconds_total", "counter", "Time waited for reads.", stats.stalled.as_secs_f64()),
+        (
+            "wels_experts_read_seconds_total",
+            "counter",
+            "Time with a read under way.",
+            stats.busy.as_secs_f64(),
+        ),
+        (
+            "wels_experts_stall_seconds_total",
+            "counter",
+            "Time waited for reads.",
+            stats.stalled.as_secs_f64(),
+        ),
         ("wels_experts_reads_in_flight", "gauge", "Reads under way.", stats.in_flight as f64),
         ("wels_experts_memory_bytes", "gauge", "Memory that holds experts.", stats.slot_bytes as f64),
     ];

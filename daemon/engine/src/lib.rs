@@ -24,8 +24,8 @@ pub mod sim;
 pub mod speculate;
 
 pub use counters::{Drafts, Stats};
-pub use model::Streamed;
 pub use handle::{Generation, Handle, Options, start};
+pub use model::Streamed;
 pub use request::{Event, FinishReason, Logprobs, Request, Sampling, SubmitError, Timings};
 pub use sampler::Sampler;
 pub use speculate::Speculation;

@@ -103,6 +103,8 @@ pub struct Timings {
     pub prefill: Duration,
     /// From the first token to the last.
     pub decode: Duration,
+    /// What a lossy mode left out, as a share of the experts by weight; `None` where everything was computed.
+    pub lost: Option<f32>,
 }
 
 /// News of one sequence, in order: `Queued`*, `Prefill`*, `Token`*, then `Finished` or `Failed`.

@@ -32,6 +32,8 @@ pub(crate) struct Running {
     pub(crate) submitted: Instant,
     pub(crate) admitted: Instant,
     pub(crate) first_token: Option<Instant>,
+    /// What a lossy mode has left out so far.
+    pub(crate) lost: Option<f32>,
     pub(crate) ended: bool,
     /// Ended because a step failed: what the cache holds of it means nothing.
     pub(crate) broken: bool,
@@ -156,6 +158,7 @@ impl Running {
             queued: self.admitted - self.submitted,
             prefill: first - self.admitted,
             decode: first.elapsed(),
+            lost: self.lost,
         };
         let decode_ms = ms(timings.decode);
         info!(seq = %self.seq, n_generated = self.n_generated(), decode_ms, ?reason, "finished");

@@ -152,6 +152,7 @@ impl Scheduler {
                 submitted: at,
                 admitted: Instant::now(),
                 first_token: None,
+                lost: None,
                 ended: false,
                 broken: false,
             });
@@ -223,6 +224,7 @@ impl Scheduler {
                 running.fail(n, rows.by_ref(), error.to_string(), &self.counters);
                 continue;
             }
+            running.lost = self.model.lost(running.seq);
             let n_sampled = if running.decodes() {
                 running.decoded(self.model.as_mut(), rows.by_ref(), &self.counters)
             } else {

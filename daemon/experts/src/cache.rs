@@ -87,7 +87,13 @@ impl Cache {
             held: false,
             pinned: false,
         };
-        Ok(Self { policy, now: 0.0, sweep: false, entries: record_bytes.iter().map(entry).collect(), classes })
+        Ok(Self {
+            policy,
+            now: 0.0,
+            sweep: false,
+            entries: record_bytes.iter().map(entry).collect(),
+            classes,
+        })
     }
 
     /// The next step of the model begins. A sweep, which wants nearly all experts of each layer once, says nothing about
@@ -95,6 +101,10 @@ impl Cache {
     pub(crate) fn begin_step(&mut self, sweep: bool) -> bool {
         self.now += 1.0;
         std::mem::replace(&mut self.sweep, sweep) && !sweep
+    }
+
+    pub(crate) fn is_sweep(&self) -> bool {
+        self.sweep
     }
 
     /// Steps so far.
@@ -332,7 +342,9 @@ mod tests {
     #[test]
     fn a_budget_below_one_record_of_each_size_is_refused() {
         let new = |budget| Cache::new(Policy::Lru, &[PAGE, 2 * PAGE, PAGE], budget, 1).map(drop);
-        let Err(Error::Budget { wanted, n_sizes, .. }) = new(3 * PAGE as u64 - 1) else { panic!("it is too small") };
+        let Err(Error::Budget { wanted, n_sizes, .. }) = new(3 * PAGE as u64 - 1) else {
+            panic!("it is too small")
+        };
         assert_eq!((wanted, n_sizes), (3 * PAGE as u64, 2));
         new(wanted).expect("what was asked for is enough");
     }

@@ -52,7 +52,10 @@ const SURE_TOKENS: usize = 8;
 enum Home {
     /// Gate, up and down of every expert, mapped.
     Mapped(Vec<[TensorIndex; 3]>),
-    Streamed { streamer: Box<Streamer>, memory: Option<Memory> },
+    Streamed {
+        streamer: Box<Streamer>,
+        memory: Option<Memory>,
+    },
 }
 
 /// What is kept over restarts.
@@ -89,9 +92,8 @@ impl Experts {
     ) -> Result<Self, Error> {
         let layers: Vec<u32> = layers.into_iter().collect();
         let n_experts = n_experts as u32;
-        let keys = layers
-            .iter()
-            .flat_map(|&layer| (0..n_experts).map(move |expert| ExpertKey { layer, expert }));
+        let keys =
+            layers.iter().flat_map(|&layer| (0..n_experts).map(move |expert| ExpertKey { layer, expert }));
         let home = match origin {
             Origin::Map => Home::Mapped(keys.map(|key| mapped(weights, key)).collect::<Result<_, _>>()?),
             Origin::Drive(streaming) => {
@@ -114,6 +116,32 @@ impl Experts {
             let (chosen, n_experts) = (n_tokens * top_k, self.n_experts as usize);
             self.guess_layers = chosen >= SURE_TOKENS * n_experts;
             streamer.begin_step(chosen >= n_experts);
+        }
+    }
+
+    /// Whether the step wants nearly all experts of each layer.
+    pub fn is_sweep(&self) -> bool {
+        match &self.home {
+            Home::Mapped(_) => false,
+            Home::Streamed { streamer, .. } => streamer.is_sweep(),
+        }
+    }
+
+    /// Whether an expert is in memory, or on its way.
+    ///
+    /// # Panics
+    /// The model has no such expert: a programmer's error.
+    pub fn is_there(&self, layer: u32, expert: u32) -> bool {
+        match &self.home {
+            Home::Mapped(_) => true,
+            Home::Streamed { streamer, .. } => streamer.is_known(self.layers[&layer] + expert),
+        }
+    }
+
+    /// Counts choices that were left out because their experts were not there.
+    pub fn count_skipped(&mut self, n: usize) {
+        if let Home::Streamed { streamer, .. } = &mut self.home {
+            streamer.count_skipped(n);
         }
     }
 

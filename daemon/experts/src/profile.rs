@@ -39,7 +39,9 @@ impl Profile {
         let bytes = match fs::metadata(path) {
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(problem(cause.to_string())),
-            Ok(meta) if meta.len() > BYTES_MAX => return Err(problem(format!("{} bytes are too many", meta.len()))),
+            Ok(meta) if meta.len() > BYTES_MAX => {
+                return Err(problem(format!("{} bytes are too many", meta.len())));
+            }
             Ok(_) => fs::read(path).map_err(|cause| problem(cause.to_string()))?,
         };
         let profile: Self = serde_json::from_slice(&bytes).map_err(|cause| problem(cause.to_string()))?;

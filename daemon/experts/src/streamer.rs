@@ -168,8 +168,16 @@ impl Streamer {
         self.start_reads();
     }
 
+    pub(crate) fn is_sweep(&self) -> bool {
+        self.cache.is_sweep()
+    }
+
+    pub(crate) fn count_skipped(&mut self, n: usize) {
+        self.stats.skipped += n as u64;
+    }
+
     /// Whether an expert is in memory or on its way.
-    fn is_known(&self, expert: u32) -> bool {
+    pub(crate) fn is_known(&self, expert: u32) -> bool {
         self.cache.is_resident(expert) || self.flights.contains_key(&expert)
     }
 
@@ -253,7 +261,8 @@ impl Streamer {
 
     /// Takes back guesses that the drive has not begun to read: something is missing.
     fn cancel_guesses(&mut self) {
-        let guesses: Vec<u32> = self.flights.iter().filter(|(_, f)| !f.wanted).map(|(&expert, _)| expert).collect();
+        let guesses: Vec<u32> =
+            self.flights.iter().filter(|(_, f)| !f.wanted).map(|(&expert, _)| expert).collect();
         for expert in guesses.into_iter().rev() {
             if let Some(slot) = self.disk.cancel(u64::from(expert)) {
                 self.flights.remove(&expert);
@@ -352,7 +361,10 @@ impl Streamer {
     fn give_up_todo(&mut self) {
         for expert in std::mem::take(&mut self.todo) {
             let key = self.records[expert as usize].record.key;
-            self.fail(expert, Error::Unreadable { key, attempts: 0, cause: "no memory is left for it".into() });
+            self.fail(
+                expert,
+                Error::Unreadable { key, attempts: 0, cause: "no memory is left for it".into() },
+            );
         }
     }
 

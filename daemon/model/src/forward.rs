@@ -95,6 +95,12 @@ pub trait Forward: Send {
     /// The whole step is impossible: a chunk is not as it has to be.
     fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<Vec<Failure>, Error>;
 
+    /// What was left out of a sequence so far, as a share of its experts by weight; `None` where all is computed.
+    fn lost(&self, seq: SeqId) -> Option<f32> {
+        let _ = seq;
+        None
+    }
+
     /// There is nothing to do at the moment.
     fn rest(&mut self) {}
 

@@ -29,6 +29,7 @@ mod model;
 mod moe;
 mod pass;
 mod rope;
+mod skip;
 mod trace;
 
 pub use error::Error;

@@ -30,6 +30,7 @@ pub fn activation_bytes(hyper: &Hyperparameters, n_tokens: usize, n_logits: usiz
         let rows = GROUP_ROWS.max(n_tokens);
         (moe.top_k * d + moe.n_experts + 4 * moe.top_k + shared, 4 * rows * moe.d_expert)
     });
-    let values = n_tokens * (stream + attention + dense + mixture) + absorbed + groups + n_logits * hyper.n_vocab;
+    let values =
+        n_tokens * (stream + attention + dense + mixture) + absorbed + groups + n_logits * hyper.n_vocab;
     (values * size_of::<f32>()) as u64
 }

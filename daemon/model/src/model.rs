@@ -1,5 +1,6 @@
 //! A model: weights bound to the layers of their architecture, the KV cache, and the steps over both.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use experts::Origin;
@@ -38,6 +39,9 @@ pub struct Options {
     pub latent: LatentForm,
     /// Tokens a step may carry: longer prompts go in several steps.
     pub step_tokens: usize,
+    /// Of a token's experts, by weight, what a step of decoding may leave out where it is not in memory, 0 to 1. `None`
+    /// computes exactly.
+    pub skip_share: Option<f32>,
 }
 
 impl Default for Options {
@@ -51,6 +55,7 @@ impl Default for Options {
             draft: false,
             latent: LatentForm::Auto,
             step_tokens: 512,
+            skip_share: None,
         }
     }
 }
@@ -66,6 +71,9 @@ pub struct Model {
     kv: KvCache,
     cpu: Cpu,
     row_cost: f32,
+    skip_share: Option<f32>,
+    /// By sequence: what was left out, in tokens' worth of layers, and tokens computed.
+    lost: BTreeMap<SeqId, (f64, usize)>,
     trace: Option<Trace>,
     /// The residual stream, [n_tokens, d_model].
     hidden: Vec<f32>,
@@ -119,9 +127,26 @@ impl Model {
             pin: options.pin,
             ..CpuOptions::default()
         })?;
+        let (skip_share, lost) = (options.skip_share, BTreeMap::new());
         let rope = RopeTable::new(&freqs, scale, hyper.rope.pairs);
         let (hidden, normed) = (Vec::new(), Vec::new());
-        Ok(Self { ends, body, draft, rope, limits, kv, cpu, row_cost, trace: None, hidden, normed, weights })
+        let trace = None;
+        Ok(Self {
+            ends,
+            body,
+            draft,
+            rope,
+            limits,
+            kv,
+            cpu,
+            row_cost,
+            skip_share,
+            lost,
+            trace,
+            hidden,
+            normed,
+            weights,
+        })
     }
 
     /// The executor, for its level and number of threads.
@@ -169,17 +194,28 @@ impl Model {
     }
 
     /// hidden [n_tokens, d_model] <- the last layer's output for every token of the batch. Returns the tokens for which it
-    /// means nothing, and why.
-    fn layers(&mut self, batch: &Batch) -> Vec<(u32, String)> {
-        let Self { weights, ends, body, rope, kv, cpu, trace, hidden, .. } = self;
+    /// means nothing, and why; and what was left out of each token, summed over layers.
+    fn layers(&mut self, batch: &Batch) -> (Vec<(u32, String)>, Vec<f32>) {
+        let Self { weights, ends, body, rope, kv, cpu, trace, hidden, skip_share, .. } = self;
+        let (skip_share, lost) = (*skip_share, vec![0.0; batch.len()]);
         hidden.resize(batch.len() * weights.hyper().d_model, 0.0);
         cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
-        let mut pass = Pass { weights, cpu, kv, rope, batch, trace: trace.as_mut(), failed: Vec::new() };
+        let mut pass = Pass {
+            weights,
+            cpu,
+            kv,
+            rope,
+            batch,
+            trace: trace.as_mut(),
+            skip_share,
+            lost,
+            failed: Vec::new(),
+        };
         match body {
             Body::Dense(dense) => dense.forward(&mut pass, hidden),
             Body::DeepSeek(deepseek) => deepseek.forward(&mut pass, hidden),
         }
-        pass.failed
+        (pass.failed, pass.lost)
     }
 
     /// normed [n_tokens, d_model] <- norm over hidden; logits [rows.len(), n_vocab] <- head over some rows of it.
@@ -193,6 +229,18 @@ impl Model {
         cpu.linear(&wanted, rows.len(), &mut [ends.head.job(weights, logits)]);
     }
 
+    /// Adds what was left out of each token to its sequence.
+    fn note_lost(&mut self, batch: &Batch, chunks: &[Chunk<'_>], lost: &[f32]) {
+        if self.skip_share.is_none() {
+            return;
+        }
+        for (chunk, rows) in chunks.iter().zip(batch.rows()) {
+            let (sum, n_tokens) = self.lost.entry(chunk.seq).or_default();
+            *n_tokens += rows.len();
+            *sum += lost[rows].iter().map(|&lost| f64::from(lost)).sum::<f64>();
+        }
+    }
+
     /// Lets the draft layer see what it has not, now that the chunks say what follows.
     fn catch_up(&mut self, chunks: &[Chunk<'_>]) {
         let due = self.draft.as_mut().and_then(|draft| draft.due(&self.kv, chunks));
@@ -204,7 +252,17 @@ impl Model {
     fn draft_pass(&mut self, batch: &Batch, hidden: &[f32]) {
         let Self { weights, ends, body, draft, rope, kv, cpu, .. } = self;
         if let (Some(draft), Body::DeepSeek(deepseek)) = (draft, body) {
-            let mut pass = Pass { weights, cpu, kv, rope, batch, trace: None, failed: Vec::new() };
+            let mut pass = Pass {
+                weights,
+                cpu,
+                kv,
+                rope,
+                batch,
+                trace: None,
+                skip_share: None,
+                lost: Vec::new(),
+                failed: Vec::new(),
+            };
             draft.forward(&mut pass, deepseek.stages(), ends, hidden);
         }
     }
@@ -235,7 +293,9 @@ impl Forward for Model {
     }
 
     fn open(&mut self, n_tokens: usize) -> Option<SeqId> {
-        self.kv.open(n_tokens)
+        let seq = self.kv.open(n_tokens)?;
+        self.lost.remove(&seq);
+        Some(seq)
     }
 
     fn resize(&mut self, seq: SeqId, n_tokens: usize) -> bool {
@@ -261,7 +321,8 @@ impl Forward for Model {
         self.check(chunks)?;
         self.catch_up(chunks);
         let batch = Batch::of_chunks(&self.kv, chunks);
-        let failed = self.layers(&batch);
+        let (failed, lost) = self.layers(&batch);
+        self.note_lost(&batch, chunks, &lost);
         self.head(&batch.wanted_rows(chunks), logits);
         if let Some(draft) = &mut self.draft {
             draft.hold(&batch, chunks, &self.normed);
@@ -276,6 +337,14 @@ impl Forward for Model {
         if let Body::DeepSeek(deepseek) = &mut self.body {
             deepseek.rest();
         }
+    }
+
+    fn lost(&self, seq: SeqId) -> Option<f32> {
+        self.skip_share?;
+        let &(sum, n_tokens) = self.lost.get(&seq).unwrap_or(&(0.0, 0));
+        let hyper = self.weights.hyper();
+        let n_layers = hyper.moe.map_or(0, |moe| hyper.n_layers - moe.n_dense_layers);
+        Some((sum / (n_tokens * n_layers).max(1) as f64) as f32)
     }
 
     fn streaming(&self) -> Option<Streamed> {

@@ -16,6 +16,7 @@ use weights::{Moe, Weights};
 use crate::Error;
 use crate::layers::{FeedForward, FfnBuffers, Projection, vector};
 use crate::pass::Pass;
+use crate::skip::skip_missing;
 
 /// Tokens of experts that are computed together: enough for full batches, with activations of some 50 MB.
 pub(crate) const GROUP_ROWS: usize = 2048;
@@ -64,20 +65,25 @@ struct Routes {
 }
 
 impl Routes {
-    /// Sorts the choices [n_tokens, top_k] by expert.
+    /// Sorts the choices [n_tokens, top_k] by expert. What has no weight needs no expert: its place is any.
     fn sort(&mut self, choices: &[Choice], top_k: usize, n_experts: usize) {
         let Self { experts, first, tokens, places } = self;
         first.clear();
         first.resize(n_experts + 1, 0);
-        choices.iter().for_each(|choice| first[choice.expert as usize + 1] += 1);
+        let counts = |choice: &&Choice| choice.weight != 0.0;
+        choices.iter().filter(counts).for_each(|choice| first[choice.expert as usize + 1] += 1);
         let n_tokens = |e: u32| (e, first[e as usize + 1] as u32);
         experts.clear();
         experts.extend((0..n_experts as u32).map(n_tokens).filter(|&(_, n)| n > 0));
         (0..n_experts).for_each(|e| first[e + 1] += first[e]);
         let mut next = first.clone();
-        tokens.resize(choices.len(), 0);
+        tokens.resize(next[n_experts], 0);
         places.clear();
         for (i, choice) in choices.iter().enumerate() {
+            if choice.weight == 0.0 {
+                places.push(0);
+                continue;
+            }
             let row = &mut next[choice.expert as usize];
             tokens[*row] = (i / top_k) as u32;
             places.push(*row as u32);
@@ -134,6 +140,11 @@ impl Mixture {
     ) {
         let (weights, n, d) = (pass.weights, pass.n_tokens(), pass.hyper().d_model);
         self.route(pass, x, a);
+        if let Some(share) = pass.skip_share.filter(|_| !experts.is_sweep()) {
+            let there = |expert| experts.is_there(self.layer, expert);
+            let n_skipped = skip_missing(&mut a.choices, self.rule.top_k, share, there, &mut pass.lost);
+            experts.count_skipped(n_skipped);
+        }
         a.routes.sort(&a.choices, self.rule.top_k, self.n_experts);
         a.rows.resize(a.choices.len() * d, 0.0);
         let cpu = &mut *pass.cpu;
@@ -208,7 +219,7 @@ fn down(
     routes: &Routes,
     rows: &mut [f32],
 ) {
-    let d = rows.len() / routes.tokens.len();
+    let d = rows.len() / routes.places.len();
     let mut jobs = Vec::with_capacity(ready.len());
     let (mut rest, mut end, mut first) = (rows, 0, 0);
     for expert in ready {

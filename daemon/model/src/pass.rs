@@ -15,6 +15,10 @@ pub(crate) struct Pass<'a> {
     pub(crate) rope: &'a RopeTable,
     pub(crate) batch: &'a Batch,
     pub(crate) trace: Option<&'a mut Trace>,
+    /// Of a token's experts, by weight, what may be left out where it is not in memory; `None` computes exactly.
+    pub(crate) skip_share: Option<f32>,
+    /// What was left out of each token, summed over layers.
+    pub(crate) lost: Vec<f32>,
     /// Tokens of the batch that could not be computed, and why.
     pub(crate) failed: Vec<(u32, String)>,
 }

@@ -70,6 +70,9 @@ pub struct Receipt {
     pub tok_s: f64,
     /// Seed of the sampler.
     pub seed: u64,
+    /// What a lossy mode left out, as a share of the experts by weight; `None` where everything was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<f32>,
 }
 
 /// A message.

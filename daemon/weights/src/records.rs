@@ -132,7 +132,8 @@ fn lay_out(entries: &[&Entry]) -> (Vec<Extent>, Vec<Range<usize>>) {
         let (file, offset, bytes) = (entries[i].file, entries[i].offset, entries[i].bytes);
         let end = offset + bytes;
         let start = offset - offset % PAGE_BYTES;
-        let touches = |extent: &&mut Extent| extent.file == file && start <= extent.offset + extent.bytes as u64;
+        let touches =
+            |extent: &&mut Extent| extent.file == file && start <= extent.offset + extent.bytes as u64;
         let extent = match extents.last_mut().filter(touches) {
             Some(extent) => extent,
             None => {

@@ -117,9 +117,11 @@ impl Weights {
             shape: &entry.shape,
             layout: entry.layout,
             data,
-            scale: shape_of_scale
-                .zip(scale)
-                .map(|(shape, data)| BlockScale { rows: shape[0], cols: shape[1], data }),
+            scale: shape_of_scale.zip(scale).map(|(shape, data)| BlockScale {
+                rows: shape[0],
+                cols: shape[1],
+                data,
+            }),
         }
     }
 

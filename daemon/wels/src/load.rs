@@ -44,7 +44,8 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
     if compute.threads == Some(0) {
         bail!("--threads 0: at least one thread is needed");
     }
-    let options = Options { threads: compute.threads, pin: compute.pin, ..options };
+    let skip_share = compute.quality.skip_share();
+    let options = Options { threads: compute.threads, pin: compute.pin, skip_share, ..options };
     let cannot = "the model cannot be run";
     match streaming::limit(weights, compute)? {
         Some(ram) if weights.is_resident() => {

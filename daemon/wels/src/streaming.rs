@@ -52,9 +52,15 @@ pub(crate) fn options(weights: &Weights, ram: u64, options: Options) -> Options 
 }
 
 /// What streams a model's experts within `ram` bytes for the whole process, of which `weights` are loaded already.
-pub(crate) fn streaming(weights: &Weights, ram: u64, compute: &Compute, options: &Options) -> Result<Streaming> {
+pub(crate) fn streaming(
+    weights: &Weights,
+    ram: u64,
+    compute: &Compute,
+    options: &Options,
+) -> Result<Streaming> {
     let hyper = weights.hyper();
-    let kv = KvShape::of(hyper, usize::from(options.draft)).token_bytes(options.precision) * options.kv_tokens;
+    let kv =
+        KvShape::of(hyper, usize::from(options.draft)).token_bytes(options.precision) * options.kv_tokens;
     let sequences = engine::Options::default().sequences_max;
     let step = activation_bytes(hyper, options.step_tokens, sequences);
     let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;

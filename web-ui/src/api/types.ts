@@ -53,6 +53,8 @@ export interface Receipt {
   decode_ms: number;
   tok_s: number;
   seed: number;
+  /** What a lossy mode left out, as a share of the experts by weight; absent where everything was computed. */
+  lost?: number;
 }
 
 export type MessageStatus = 'done' | 'running' | 'stopped' | 'error' | 'length';

@@ -109,6 +109,8 @@ export const en = {
   tokensPerSecond: (rate: string) => `${rate} tokens/s`,
   receiptModel: 'Model',
   receiptPrompt: 'Prompt',
+  receiptLost: 'Lossy mode',
+  receiptLostValue: (share: string) => `${share} of the experts left out`,
   receiptPromptValue: (n: string, cached: string) => `${n} tokens, ${cached} from the cache`,
   receiptAnswer: 'Answer',
   tokens: (n: string) => `${n} tokens`,

@@ -17,7 +17,8 @@ export function formatRate(lang: Lang, n: number): string {
 
 /** A share from 0 to 1. */
 export function formatPercent(lang: Lang, share: number): string {
-  return new Intl.NumberFormat(lang, { style: 'percent' }).format(share);
+  const maximumFractionDigits = share < 0.1 ? 1 : 0;
+  return new Intl.NumberFormat(lang, { style: 'percent', maximumFractionDigits }).format(share);
 }
 
 function unit(lang: Lang, n: number, name: string, digits = 0): string {

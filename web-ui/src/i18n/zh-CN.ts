@@ -102,6 +102,8 @@ export const zhCN: Dictionary = {
   tokensPerSecond: (rate) => `每秒 ${rate} 个词元`,
   receiptModel: '模型',
   receiptPrompt: '输入',
+  receiptLost: '有损模式',
+  receiptLostValue: (share) => `略去 ${share} 的专家`,
   receiptPromptValue: (n, cached) => `${n} 个词元，其中 ${cached} 个来自缓存`,
   receiptAnswer: '输出',
   tokens: (n) => `${n} 个词元`,

@@ -101,14 +101,18 @@ fn finish_reason(reason: FinishReason) -> &'static str {
 }
 
 fn usage(ended: &Ended) -> Value {
-    let Timings { n_prompt, n_cached, n_generated, .. } = ended.timings;
-    json!({
+    let Timings { n_prompt, n_cached, n_generated, lost, .. } = ended.timings;
+    let mut usage = json!({
         "prompt_tokens": n_prompt,
         "completion_tokens": n_generated,
         "total_tokens": n_prompt + n_generated,
         "prompt_tokens_details": { "cached_tokens": n_cached },
         "completion_tokens_details": { "reasoning_tokens": ended.n_reasoning },
-    })
+    });
+    if let Some(lost) = lost {
+        usage["wels"] = json!({ "quality": "skip", "lost_share": lost });
+    }
+    usage
 }
 
 /// OpenAI's `logprobs` of a piece of the answer.

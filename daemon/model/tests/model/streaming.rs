@@ -45,7 +45,8 @@ fn packed(fixture: &fixtures::Model, folder: &Path) -> PathBuf {
 fn record_bytes(weights: &Weights) -> u64 {
     let moe = weights.hyper().moe.unwrap();
     let layers = moe.n_dense_layers as u32..weights.hyper().n_layers as u32;
-    let keys = layers.flat_map(|layer| (0..moe.n_experts as u32).map(move |expert| ExpertKey { layer, expert }));
+    let keys =
+        layers.flat_map(|layer| (0..moe.n_experts as u32).map(move |expert| ExpertKey { layer, expert }));
     keys.map(|key| weights.record(key).unwrap().bytes as u64).sum()
 }
 
@@ -158,7 +159,10 @@ fn faults_that_pass_are_read_over() {
         let (_, rows) = logits_of(&mut model, &ids, 4, 64);
         let stats = model.streaming().unwrap();
         assert!(rows == in_memory, "seed {seed}");
-        assert!(stats.retries > 0 && stats.checksum_failures > 0 && stats.failures == 0, "seed {seed}: {stats:?}");
+        assert!(
+            stats.retries > 0 && stats.checksum_failures > 0 && stats.failures == 0,
+            "seed {seed}: {stats:?}"
+        );
     }
 }
 
@@ -225,4 +229,55 @@ fn together(model: &mut Model, ids: &[u32], chosen: &[Vec<u32>], broken: u32) {
     assert_eq!(failed, doomed.map(|(&seq, _)| seq).collect::<Vec<_>>());
     assert!(failures[0].error.to_string().contains("could not be read"), "{}", failures[0].error);
     seqs.into_iter().for_each(|seq| model.close(seq));
+}
+
+#[test]
+fn a_lossy_step_leaves_out_what_is_missing_and_says_how_much() {
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
+    let share = 0.2;
+    let exact = options(Precision::Fast);
+    let lossy = Options { skip_share: Some(share), ..exact.clone() };
+    let run = |options: &Options, part: f64| {
+        let weights = weights::open(&pack).unwrap();
+        let mut model = streamed(&pack, options, part, Policy::Lru, drive(&weights));
+        // A token a step: a step of many wants all experts, and computes exactly.
+        let (seq, rows) = logits_of(&mut model, &ids, 1, 64);
+        let (lost, skipped) = (model.lost(seq), model.streaming().unwrap().skipped);
+        (rows, lost, skipped)
+    };
+    let (exact_rows, lost, skipped) = run(&exact, 0.25);
+    assert_eq!((lost, skipped), (None, 0));
+    let (rows, lost, skipped) = run(&lossy, 0.25);
+    assert!(skipped > 0 && rows != exact_rows);
+    assert!(lost.is_some_and(|lost| lost > 0.0 && lost <= share), "{lost:?}");
+    assert!(rows.iter().all(|logit| logit.is_finite()));
+}
+
+#[test]
+fn a_file_cut_while_it_is_served_fails_requests_and_nothing_else() {
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
+    let options = options(Precision::Fast);
+    let weights = weights::open(&pack).unwrap();
+    let mut model = streamed(&pack, &options, 0.05, Policy::Lru, drive(&weights));
+    let (_, whole) = logits_of(&mut model, &ids, 4, 64);
+    let path = pack.join("experts.bin");
+    let bytes = std::fs::read(&path).unwrap();
+    // Cut to nothing, dense tensors too: those are in memory.
+    for name in ["experts.bin", "dense.bin"] {
+        std::fs::OpenOptions::new().write(true).open(pack.join(name)).unwrap().set_len(0).unwrap();
+    }
+    let seq = model.open(64).unwrap();
+    let chunk = Chunk { seq, tokens: &ids, logits: LogitsOf::All };
+    let failures = model.step(&[chunk], &mut Vec::new()).unwrap();
+    assert_eq!(failures.len(), 1);
+    let words = failures[0].error.to_string();
+    assert!(words.contains("experts.bin") || words.contains("bytes came"), "{words}");
+    model.close(seq);
+    std::fs::write(&path, bytes).unwrap();
+    let (_, again) = logits_of(&mut model, &ids, 4, 64);
+    assert!(again == whole, "the file is whole again");
 }

@@ -57,7 +57,8 @@ impl Streamed {
         let (before, start) = (model.streaming(), Instant::now());
         let result = work(model)?;
         let (after, seconds) = (model.streaming(), start.elapsed().as_secs_f64());
-        let streamed = before.zip(after).map(|(before, after)| Self { stats: after - before, seconds, n_tokens });
+        let streamed =
+            before.zip(after).map(|(before, after)| Self { stats: after - before, seconds, n_tokens });
         Ok((result, streamed))
     }
 
