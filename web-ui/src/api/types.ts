@@ -123,6 +123,16 @@ export interface BoxStatus {
   uptime_s: number;
   engine: { running: number; waiting: number; kv_used: number; kv_total: number; tok_s: number };
   memory: { total_bytes?: number; used_bytes?: number; rss_bytes?: number };
+  /** Experts read from the drive since the start; null where the model is in memory. */
+  streaming: {
+    hits: number;
+    misses: number;
+    read_bytes_s: number;
+    stalled_share: number;
+    in_flight: number;
+    memory_bytes: number;
+    failures: number;
+  } | null;
   requests_total: number;
   outbound_connections: number;
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use axum::Json;
 use axum::extract::State;
+use engine::Stats;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -12,8 +13,8 @@ use crate::outbound;
 
 /// `GET /api/admin/status`.
 pub(crate) async fn show(State(app): State<App>, _: Admin) -> Json<Value> {
-    let engine = app.slot.get().map(|model| {
-        let stats = model.engine.stats();
+    let stats = app.slot.get().map(|model| model.engine.stats());
+    let engine = stats.map(|stats| {
         json!({ "running": stats.running, "waiting": stats.waiting, "kv_used": stats.kv_tokens_used,
             "kv_total": stats.kv_tokens_total, "tok_s": app.metrics.tok_s(stats.generated_tokens_total) })
     });
@@ -22,8 +23,20 @@ pub(crate) async fn show(State(app): State<App>, _: Admin) -> Json<Value> {
         "uptime_s": app.started.elapsed().as_secs(),
         "engine": engine.unwrap_or_else(idle),
         "memory": memory(),
+        "streaming": stats.and_then(|stats| streaming(&stats)),
         "requests_total": app.metrics.responses_total(),
         "outbound_connections": outbound::connections(),
+    }))
+}
+
+/// Experts read from the drive; `None` where the model is in memory.
+fn streaming(stats: &Stats) -> Option<Value> {
+    let streamed = stats.streaming?;
+    let computed_s = (stats.step_us_total as f64 / 1e6).max(f64::MIN_POSITIVE);
+    Some(json!({
+        "hits": streamed.hits, "misses": streamed.misses, "read_bytes_s": streamed.read_bytes_s(),
+        "stalled_share": streamed.stalled.as_secs_f64() / computed_s, "in_flight": streamed.in_flight,
+        "memory_bytes": streamed.slot_bytes, "failures": streamed.failures,
     }))
 }
 
