@@ -7,6 +7,7 @@ import argparse
 import ctypes
 import json
 import os
+import signal
 import statistics
 import time
 from ctypes import c_int, c_size_t, c_void_p
@@ -89,6 +90,8 @@ def main() -> None:
     for name in ("threads", "prefill", "decode", "depth"):
         parser.add_argument(f"--{name}", type=int, required=True)
     args = parser.parse_args()
+    # Python would wait for the end of a step, which may take a minute.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # An engine that aborts looks for a debugger, whose report would hide what it said before.
     os.environ["PATH"] = ""
     start, before = time.perf_counter(), read_bytes()
