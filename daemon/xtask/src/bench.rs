@@ -43,6 +43,9 @@ enum Command {
     /// Every run starts with none of the model's pages in the page cache, in a memory cgroup of the size asked for, and with
     /// the drive's read-ahead as the engine's line says. The peers map the file; they are neither repacked nor warmed up.
     /// What the drive gives to direct reads is measured before and after each round. Needs root.
+    ///
+    /// ik_llama.cpp's package on PyPI (0.1.5) is older than --defer-experts and --prefetch-experts. It is brought into the
+    /// state in which --defer-experts begins: everything mapped, nothing in memory.
     Streaming(streaming::Args),
 }
 

@@ -97,7 +97,8 @@ impl Cgroup {
         match self.version {
             Version::One => Ok(Usage {
                 peak_bytes: Some(whole(&self.read("memory.max_usage_in_bytes")?)?),
-                limit_hits: whole(&self.read("memory.failcnt")?)?,
+                // With swap counted in, that limit is the first to be reached.
+                limit_hits: whole(&self.read("memory.failcnt")?)? + self.hits_with_swap(),
                 killed: counter(&self.read("memory.oom_control")?, "oom_kill"),
             }),
             Version::Two => {
@@ -110,6 +111,11 @@ impl Cgroup {
                 })
             }
         }
+    }
+
+    /// Of the limit on memory and swap together, which older kernels may not count.
+    fn hits_with_swap(&self) -> u64 {
+        self.read("memory.memsw.failcnt").ok().and_then(|text| whole(&text).ok()).unwrap_or(0)
     }
 
     fn read(&self, name: &str) -> Result<String> {
@@ -229,6 +235,26 @@ mod tests {
             (counter(events, "max"), counter(events, "oom_kill"), counter(events, "kill")),
             (17, 1, 0)
         );
+    }
+
+    #[test]
+    fn both_versions_count_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("memory.max_usage_in_bytes", "4096\n"),
+            ("memory.failcnt", "1\n"),
+            ("memory.memsw.failcnt", "16\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            ("memory.peak", "4096\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 17\noom 3\noom_kill 2\noom_group_kill 0\n"),
+        ];
+        files.iter().for_each(|(name, text)| fs::write(folder.path().join(name), text).unwrap());
+        for version in [Version::One, Version::Two] {
+            // Not dropped: the folder is no cgroup of ours.
+            let cgroup = std::mem::ManuallyDrop::new(Cgroup { folder: folder.path().into(), version });
+            let usage = Usage { peak_bytes: Some(4096), limit_hits: 17, killed: 2 };
+            assert_eq!(cgroup.usage().unwrap(), usage, "{version:?}");
+        }
     }
 
     /// Where this machine allows it, a program is inside; elsewhere the error says what is missing.

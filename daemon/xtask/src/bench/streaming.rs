@@ -81,9 +81,6 @@ enum Side {
     /// Wels, and the drive's own speed.
     Wels,
     /// llama.cpp at the drive's read-ahead as it is found and at 128 KiB, ik_llama.cpp at 128 KiB.
-    ///
-    /// ik_llama.cpp's package on PyPI (0.1.5) is older than --defer-experts and --prefetch-experts. It is brought into the
-    /// state in which --defer-experts begins: everything mapped, nothing in memory.
     Peers,
 }
 
