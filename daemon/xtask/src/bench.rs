@@ -9,6 +9,7 @@ mod logits;
 mod models;
 mod peer;
 mod peers;
+mod streaming;
 mod table;
 
 use anyhow::{Result, bail};
@@ -37,6 +38,15 @@ pub(crate) struct Args {
 enum Command {
     /// Wels against the best of llama.cpp and ik_llama.cpp on models of real shapes, or against kt-kernel on one layer.
     Peers(peers::Args),
+    /// Models larger than the memory they may use: Wels against llama.cpp and ik_llama.cpp, all in the same memory cgroup.
+    ///
+    /// Every run starts with none of the model's pages in the page cache, in a memory cgroup of the size asked for, and with
+    /// the drive's read-ahead as the engine's line says. The peers map the file; they are neither repacked nor warmed up.
+    /// What the drive gives to direct reads is measured before and after each round. Needs root.
+    ///
+    /// ik_llama.cpp's package on PyPI (0.1.5) is older than --defer-experts and --prefetch-experts. It is brought into the
+    /// state in which --defer-experts begins: everything mapped, nothing in memory.
+    Streaming(streaming::Args),
 }
 
 /// How both sides are measured.
@@ -71,6 +81,7 @@ impl How {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.command {
         Some(Command::Peers(args)) => peers::run(workspace, args),
+        Some(Command::Streaming(args)) => streaming::run(workspace, args),
         None => one(workspace, args),
     }
 }
@@ -93,11 +104,16 @@ fn one(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Engines spin while they wait for their threads: on a busy machine the numbers mean nothing.
 fn warn_of_others(threads: usize) {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0);
+    let load = load();
     if load > 0.5 * threads as f64 {
         console::note(format_args!(
             "the machine is busy (load {load:.1}): let it rest for numbers that mean something"
         ));
     }
+}
+
+/// Threads that wanted to run, over the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }

@@ -4,6 +4,7 @@
 //! need; `tidy` holds the rules that no lint can.
 
 mod bench;
+mod cgroup;
 mod check;
 mod console;
 mod fetch;
@@ -57,7 +58,7 @@ enum Command {
     /// Measure Wels and other engines in turn on the same model and cores, and print the ratios.
     ///
     /// Without a command: a real model against llama.cpp. With `peers`: models of four shapes against the best of llama.cpp and
-    /// ik_llama.cpp, or one layer against kt-kernel.
+    /// ik_llama.cpp, or one layer against kt-kernel. With `streaming`: models larger than the memory that everybody may use.
     Bench(bench::Args),
     /// Checks too large for the tests: models of many gigabytes, which you bring.
     Check(check::Args),

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cgroup::Cgroup;
 use crate::console;
 use crate::workspace::Workspace;
 
@@ -61,6 +62,25 @@ impl Tool {
 
     pub(crate) fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);
+        self
+    }
+
+    /// Runs it in a cgroup.
+    pub(crate) fn within(mut self, cgroup: &Cgroup) -> Self {
+        let [shell, words @ ..] = cgroup.entrance();
+        let mut command = Command::new(shell);
+        command.args(words).arg(self.command.get_program()).args(self.command.get_args());
+        command.stdin(Stdio::null());
+        if let Some(dir) = self.command.get_current_dir() {
+            command.current_dir(dir);
+        }
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
         self
     }
 

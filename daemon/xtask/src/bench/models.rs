@@ -23,10 +23,11 @@ struct Shape {
     bytes: u64,
 }
 
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 5] = [
     Shape { name: "qwen1.5b", synth: &["qwen1.5b"], bytes: 1_120_000_000 },
     Shape { name: "qwen7b", synth: &["qwen7b"], bytes: 4_690_000_000 },
     Shape { name: "v2lite", synth: &["v2lite"], bytes: 9_540_000_000 },
+    Shape { name: "r1slice", synth: &["r1slice"], bytes: 15_600_000_000 },
     Shape { name: "r1one", synth: &["r1slice", "--moe-layers", "1"], bytes: 9_070_000_000 },
 ];
 
@@ -48,6 +49,13 @@ pub(super) struct Folder<'a> {
 impl Folder<'_> {
     /// The model `name`, made and imported unless it is there.
     pub(super) fn bring(&self, wels: &Path, name: &str) -> Result<Files> {
+        let files = self.bring_gguf(name)?;
+        self.import(wels, &files)?;
+        Ok(files)
+    }
+
+    /// The same without the pack, which may be missing or old.
+    pub(super) fn bring_gguf(&self, name: &str) -> Result<Files> {
         let folder =
             self.brought.map_or_else(|| self.workspace.target().join("bench/models"), Path::to_owned);
         let gguf = folder.join(format!("{name}.gguf"));
@@ -55,7 +63,6 @@ impl Folder<'_> {
         if !files.gguf.is_file() {
             self.make(name, &files.gguf)?;
         }
-        self.import(wels, &files)?;
         Ok(files)
     }
 
@@ -125,7 +132,9 @@ impl Files {
     pub(super) fn remove(&self) -> Result<()> {
         if self.is_ours {
             fs::remove_file(&self.gguf).context("cannot remove the model")?;
-            fs::remove_dir_all(&self.pack).context("cannot remove the pack")?;
+            if self.pack.is_dir() {
+                fs::remove_dir_all(&self.pack).context("cannot remove the pack")?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::contest::Work;
+use crate::cgroup::Cgroup;
 use crate::process::Tool;
 use crate::setup::{self, Need};
 use crate::workspace::Workspace;
@@ -108,21 +109,46 @@ impl Peer {
         work: &Work,
         logits: &Path,
     ) -> Result<String> {
-        let script = workspace.join("daemon/xtask/src/bench/peer_bench.py");
-        let kind = match self.engine {
-            Engine::Llama => "mainline",
-            Engine::Ik => "ik",
-        };
-        let python = Tool::new(workspace, workspace.venv().join("bin/python")).arg(script);
-        let python = python.args(["--kind", kind, "--repack", if self.repack { "yes" } else { "no" }]);
+        let python = self.script(workspace, "peer_bench.py", model);
         let python = match work.level.filter(|_| self.engine == Engine::Llama) {
             Some(level) => python.args(["--cpu", level.llama()]),
             None => python,
         };
-        let python = python.arg("--library").arg(&self.library).arg("--model").arg(model);
-        let python = python.args(work.options()).arg("--logits").arg(logits);
-        let output = python.env("GGML_NO_BACKTRACE", "1").output();
+        let output = python.args(work.options()).arg("--logits").arg(logits).output();
         output.or_else(|error| bail!("fails: {}", cause(&format!("{error:#}"))))
+    }
+
+    /// Leaves the weights in the mapped file, from where they can be read again.
+    pub(super) fn mapped(self) -> Self {
+        Self { repack: false, ..self }
+    }
+
+    /// What the script for models larger than memory printed; its last line is JSON.
+    pub(super) fn stream(
+        &self,
+        workspace: &Workspace,
+        model: &Path,
+        options: &[String],
+        cgroup: &Cgroup,
+    ) -> Result<String> {
+        let python = self.script(workspace, "peer_streaming.py", model).args(options);
+        let python = if self.engine == Engine::Ik { python.arg("--deferred") } else { python };
+        let output = python.within(cgroup).output();
+        output.or_else(|error| bail!("fails: {}", cause(&format!("{error:#}"))))
+    }
+
+    /// Python with a script of ours, and what all of them are told.
+    fn script(&self, workspace: &Workspace, name: &str, model: &Path) -> Tool {
+        let kind = match self.engine {
+            Engine::Llama => "mainline",
+            Engine::Ik => "ik",
+        };
+        let python = Tool::new(workspace, workspace.venv().join("bin/python"));
+        // Nothing is left beside the sources.
+        let python = python.arg("-B").arg(workspace.join("daemon/xtask/src/bench").join(name));
+        let python = python.args(["--kind", kind, "--repack", if self.repack { "yes" } else { "no" }]);
+        let python = python.arg("--library").arg(&self.library).arg("--model").arg(model);
+        python.env("GGML_NO_BACKTRACE", "1")
     }
 }
 
