@@ -68,7 +68,7 @@ pub struct Drafts {
 }
 
 /// The engine's state at a glance; totals since the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stats {
     /// Sequences in the batch now.
     pub running: usize,

@@ -175,6 +175,14 @@ impl Cache {
         if unused || self.sweep { self.take_slot(expert, false) } else { Ok(None) }
     }
 
+    /// Memory for a record that is likely to be wanted by the next layer: that of the expert worth least, as a rule.
+    ///
+    /// # Errors
+    /// As [`take_slot`](Self::take_slot).
+    pub(crate) fn take_likely(&mut self, expert: u32) -> Result<Option<Slot>, Error> {
+        self.take_slot(expert, false)
+    }
+
     /// Experts by number, those used by most tokens first; without those never used.
     pub(crate) fn most_used(&self) -> Vec<u32> {
         let used = (0u32..).zip(&self.entries).filter(|(_, entry)| entry.uses > 0);

@@ -11,6 +11,7 @@ use weights::{ExpertKey, ExpertPart, TensorIndex, Weights};
 
 use crate::profile::Profile;
 use crate::streamer::Streamer;
+use crate::trial::Trial;
 use crate::{Error, Stats, Streaming};
 
 /// One routed expert's matrices, in memory as long as the borrow lasts.
@@ -42,6 +43,8 @@ pub struct Experts {
     home: Home,
     /// The step's tokens are so many that the next layer will want nearly all of its experts.
     guess_layers: bool,
+    /// Whether guessing the next layer's experts pays while decoding.
+    trial: Trial,
 }
 
 /// Tokens an expert has on average from which on all experts of a layer are read before it is known that they are wanted: at
@@ -107,7 +110,14 @@ impl Experts {
             }
         };
         let layers = layers.into_iter().zip((0..).step_by(n_experts.max(1) as usize)).collect();
-        Ok(Self { weights: Arc::clone(weights), layers, n_experts, home, guess_layers: false })
+        Ok(Self {
+            weights: Arc::clone(weights),
+            layers,
+            n_experts,
+            home,
+            guess_layers: false,
+            trial: Trial::default(),
+        })
     }
 
     /// A step over `n_tokens` begins, each going to `top_k` experts of every layer.
@@ -116,6 +126,31 @@ impl Experts {
             let (chosen, n_experts) = (n_tokens * top_k, self.n_experts as usize);
             self.guess_layers = chosen >= SURE_TOKENS * n_experts;
             streamer.begin_step(chosen >= n_experts);
+            if chosen < n_experts {
+                self.trial.begin_step(Instant::now());
+            }
+        }
+    }
+
+    /// The step that was begun has ended.
+    pub fn end_step(&mut self) {
+        self.trial.end_step(Instant::now());
+    }
+
+    /// Whether it is worth while to say what the next layer will want.
+    pub fn is_guessing(&self) -> bool {
+        self.trial.is_guessing()
+    }
+
+    /// Guesses which experts `layer`, the next, will want, likeliest first: they are read while the drive has nothing else to
+    /// do.
+    ///
+    /// # Panics
+    /// The model has no such expert: a programmer's error.
+    pub fn guess(&mut self, layer: u32, experts: &[u32]) {
+        if let Home::Streamed { streamer, .. } = &mut self.home {
+            let first = self.layers[&layer];
+            streamer.guess_likely(experts.iter().map(|expert| first + expert));
         }
     }
 
@@ -186,7 +221,9 @@ impl Experts {
     pub fn stats(&self) -> Option<Stats> {
         match &self.home {
             Home::Mapped(_) => None,
-            Home::Streamed { streamer, .. } => Some(streamer.stats()),
+            Home::Streamed { streamer, .. } => {
+                Some(Stats { prefetch_gain: self.trial.gain() as f32, ..streamer.stats() })
+            }
         }
     }
 }
@@ -227,6 +264,11 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// As [`Experts::guess`].
+    pub fn guess(&mut self, layer: u32, experts: &[u32]) {
+        self.experts.guess(layer, experts);
+    }
+
     /// Experts that are in memory and were not given out yet, at least one, in ascending order; `None` after the last.
     pub fn ready(&mut self) -> Option<Vec<Expert<'_>>> {
         let Self { experts: Experts { weights, home, .. }, layer, first, mapped } = self;

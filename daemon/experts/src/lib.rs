@@ -23,6 +23,7 @@ mod profile;
 mod slot;
 mod stats;
 mod streamer;
+mod trial;
 
 pub use error::Error;
 pub use experts::{Expert, Experts, Origin, Wanted};

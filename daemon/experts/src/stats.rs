@@ -4,7 +4,7 @@ use std::ops::Sub;
 use std::time::{Duration, Instant};
 
 /// Counts since the model was opened. Times are of the thread that computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Experts wanted by a layer that were in memory, or on their way as a guess.
     pub hits: u64,
@@ -32,6 +32,8 @@ pub struct Stats {
     pub busy: Duration,
     /// Time in which the computing thread waited for a read.
     pub stalled: Duration,
+    /// Speed gained by guessing what the next layer wants, as measured last (1.1: a tenth faster); 0 before.
+    pub prefetch_gain: f32,
     /// Reads under way now.
     pub in_flight: u64,
     /// Bytes of the largest record, in whole pages.
@@ -72,6 +74,7 @@ impl Sub for Stats {
             skipped: self.skipped - earlier.skipped,
             busy: self.busy - earlier.busy,
             stalled: self.stalled - earlier.stalled,
+            prefetch_gain: self.prefetch_gain,
             in_flight: self.in_flight,
             record_bytes: self.record_bytes,
             slot_bytes: self.slot_bytes,

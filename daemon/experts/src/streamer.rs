@@ -57,6 +57,8 @@ pub(crate) struct Streamer {
     todo: VecDeque<u32>,
     /// Not wanted yet, but perhaps later: read while the drive has nothing else to do.
     guesses: VecDeque<u32>,
+    /// They are what the next layer of a decoding step is likely to want.
+    likely: bool,
     /// The step in which they were guessed.
     guessed_at: f64,
     /// Wanted and in memory, not yet given out.
@@ -103,6 +105,7 @@ impl Streamer {
             flights: BTreeMap::new(),
             todo: VecDeque::new(),
             guesses: VecDeque::new(),
+            likely: false,
             guessed_at: 0.0,
             ready: Vec::new(),
             given: Vec::new(),
@@ -114,8 +117,9 @@ impl Streamer {
     }
 
     pub(crate) fn begin_step(&mut self, sweep: bool) {
-        if self.cache.begin_step(sweep) {
+        if self.cache.begin_step(sweep) || self.likely {
             self.guesses.clear();
+            self.likely = false;
         }
     }
 
@@ -164,7 +168,7 @@ impl Streamer {
     pub(crate) fn guess(&mut self, experts: impl Iterator<Item = u32>) {
         self.guesses.clear();
         self.guesses.extend(experts);
-        self.guessed_at = self.cache.now();
+        (self.guessed_at, self.likely) = (self.cache.now(), false);
         self.start_reads();
     }
 
@@ -174,6 +178,15 @@ impl Streamer {
 
     pub(crate) fn count_skipped(&mut self, n: usize) {
         self.stats.skipped += n as u64;
+    }
+
+    /// Experts that the next layer is likely to want, likeliest first. They may take the place of what is worth least; what
+    /// was guessed for the last layer and not begun is forgotten.
+    pub(crate) fn guess_likely(&mut self, experts: impl Iterator<Item = u32>) {
+        self.cancel_guesses();
+        self.guess(experts);
+        self.likely = true;
+        self.start_reads();
     }
 
     /// Whether an expert is in memory or on its way.
@@ -251,7 +264,13 @@ impl Streamer {
                 self.guesses.pop_front();
                 continue;
             }
-            let Ok(Some(slot)) = self.cache.take_spare(expert) else { return };
+            let slot = match self.likely {
+                // No more than keeps the drive busy: they may be wrong.
+                true if self.flights.len() >= self.disk.depth() => return,
+                true => self.cache.take_likely(expert),
+                false => self.cache.take_spare(expert),
+            };
+            let Ok(Some(slot)) = slot else { return };
             self.guesses.pop_front();
             self.stats.prefetches += 1;
             self.flights.insert(expert, Flight { attempts: 1, wanted: false });

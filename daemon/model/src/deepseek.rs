@@ -67,9 +67,11 @@ impl DeepSeek {
     pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32]) {
         self.stages.experts.begin_step(pass.n_tokens(), pass.hyper().moe.map_or(0, |moe| moe.top_k));
         for (i, layer) in self.layers.iter().enumerate() {
-            layer.forward(pass, i, hidden, &mut self.stages);
+            let next = self.layers.get(i + 1).and_then(Layer::mixture);
+            layer.forward(pass, i, hidden, &mut self.stages, next);
             pass.trace_hidden(i, hidden);
         }
+        self.stages.experts.end_step();
     }
 
     /// There is nothing to do at the moment.
@@ -129,13 +131,22 @@ impl Layer {
         })
     }
 
-    /// hidden [n_tokens, d_model] <- this layer's output; keys go to layer `kv_layer` of the cache.
+    fn mixture(&self) -> Option<&Mixture> {
+        match &self.ffn {
+            Ffn::Dense(_) => None,
+            Ffn::Mixture(mixture) => Some(mixture),
+        }
+    }
+
+    /// hidden [n_tokens, d_model] <- this layer's output; keys go to layer `kv_layer` of the cache. `next` is the mixture of
+    /// the layer behind, whose experts may be read meanwhile.
     pub(crate) fn forward(
         &self,
         pass: &mut Pass<'_>,
         kv_layer: usize,
         hidden: &mut [f32],
         stages: &mut Stages,
+        next: Option<&Mixture>,
     ) {
         let Stages { experts, normed, attention, mixture, ffn, out } = stages;
         let (n, eps) = (pass.n_tokens(), pass.hyper().rms_eps);
@@ -148,7 +159,7 @@ impl Layer {
         pass.cpu.rms_norm(normed, hidden, &self.ffn_norm, eps);
         match &self.ffn {
             Ffn::Dense(dense) => dense.forward(pass.cpu, pass.weights, normed, n, out, ffn),
-            Ffn::Mixture(experts_of) => experts_of.forward(pass, experts, normed, out, (mixture, ffn)),
+            Ffn::Mixture(experts_of) => experts_of.forward(pass, experts, normed, out, (mixture, ffn), next),
         }
         pass.cpu.add(hidden, out);
     }

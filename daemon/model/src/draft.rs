@@ -144,7 +144,7 @@ impl Draft {
             pair[d..].copy_from_slice(&self.normed[i * d..(i + 1) * d]);
         }
         pass.cpu.linear(&self.pairs, n, &mut [self.eh_proj.job(pass.weights, &mut self.hidden)]);
-        self.layer.forward(pass, self.kv_layer, &mut self.hidden, stages);
+        self.layer.forward(pass, self.kv_layer, &mut self.hidden, stages, None);
         pass.cpu.rms_norm(&mut self.normed, &self.hidden, &self.norm, eps);
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct MixtureBuffers {
     logits: Vec<f32>,
     /// [n_tokens, top_k]
     choices: Vec<Choice>,
+    /// The same, as guessed for the next mixture.
+    guesses: Vec<Choice>,
     routes: Routes,
     /// Results of the experts, a row a choice: [n_tokens * top_k, d_model].
     rows: Vec<f32>,
@@ -137,6 +139,7 @@ impl Mixture {
         x: &[f32],
         out: &mut [f32],
         (a, ffn): (&mut MixtureBuffers, &mut FfnBuffers),
+        next: Option<&Mixture>,
     ) {
         let (weights, n, d) = (pass.weights, pass.n_tokens(), pass.hyper().d_model);
         self.route(pass, x, a);
@@ -147,8 +150,12 @@ impl Mixture {
         }
         a.routes.sort(&a.choices, self.rule.top_k, self.n_experts);
         a.rows.resize(a.choices.len() * d, 0.0);
+        let guess = next.filter(|_| experts.is_guessing()).map(|next| (next.layer, next.likely(pass, x, a)));
         let cpu = &mut *pass.cpu;
         let mut wanted = experts.want(self.layer, &a.routes.experts);
+        if let Some((layer, likely)) = guess {
+            wanted.guess(layer, &likely);
+        }
         match &self.shared {
             Some(shared) => shared.forward(cpu, weights, x, n, out, ffn),
             None => out.fill(0.0),
@@ -180,6 +187,24 @@ impl Mixture {
         if let Some(trace) = &mut pass.trace {
             trace.add_choices(self.idx, &a.choices);
         }
+    }
+
+    /// The experts that this mixture will probably want: its router's choices for the tokens `x` of the mixture before it, as
+    /// the residual stream changes little from layer to layer. The last layer's choices are left alone.
+    fn likely(&self, pass: &mut Pass<'_>, x: &[f32], a: &mut MixtureBuffers) -> Vec<u32> {
+        let n = pass.n_tokens();
+        a.logits.resize(n * self.n_experts, 0.0);
+        a.guesses.resize(n * self.rule.top_k, Choice::default());
+        pass.cpu.linear(x, n, &mut [self.router.job(pass.weights, &mut a.logits)]);
+        pass.cpu.route(&mut a.guesses, &a.logits, self.n_experts, self.bias.as_deref(), &self.rule);
+        a.guesses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        let mut likely = Vec::new();
+        a.guesses.iter().filter(|choice| choice.weight > 0.0).for_each(|choice| {
+            if !likely.contains(&choice.expert) {
+                likely.push(choice.expert);
+            }
+        });
+        likely
     }
 
     /// Rows of results <- down(silu(gate x) * up x) of some experts, in ascending order, each for its tokens.

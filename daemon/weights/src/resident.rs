@@ -50,6 +50,7 @@ impl Resident {
             bytes_done += entry.bytes;
             progress(Progress { stage: Stage::Load, bytes_done, bytes_total, item: &entry.name });
         }
+        source.files.iter().for_each(|file| let_go(file, 0, 0));
         let memory = memory.make_read_only().map_err(no_memory)?;
         Ok(Self { memory, starts })
     }
@@ -65,9 +66,14 @@ fn read(file: &DataFile, offset: u64, target: &mut [u8]) -> Result<(), Error> {
     for (i, chunk) in target.chunks_mut(CHUNK_BYTES).enumerate() {
         let at = offset + (i * CHUNK_BYTES) as u64;
         file.file.read_exact_at(chunk, at).map_err(Error::io(&file.path, "read"))?;
-        // A hint only: without it the pages stay until the system wants them.
-        let dont_need = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-        let _ = posix_fadvise(&file.file, at as nix::libc::off_t, chunk.len() as nix::libc::off_t, dont_need);
+        let_go(file, at, chunk.len());
     }
     Ok(())
+}
+
+/// Tells the system that pages of a file are not wanted any more; 0 bytes are all to its end. A hint: without it the pages
+/// stay until their memory is wanted.
+fn let_go(file: &DataFile, offset: u64, bytes: usize) {
+    let (offset, bytes) = (offset as nix::libc::off_t, bytes as nix::libc::off_t);
+    let _ = posix_fadvise(&file.file, offset, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }

@@ -68,7 +68,7 @@ impl Streamed {
             "hits": stats.hits, "misses": stats.misses, "missed_bytes": stats.missed_bytes, "reads": stats.reads,
             "bytes_read": stats.bytes_read, "busy_s": stats.busy.as_secs_f64(), "stall_s": stats.stalled.as_secs_f64(),
             "wall_s": seconds, "tokens": n_tokens, "prefetches": stats.prefetches, "prefetch_hits": stats.prefetch_hits,
-            "retries": stats.retries, "skipped": stats.skipped,
+            "retries": stats.retries, "skipped": stats.skipped, "prefetch_gain": stats.prefetch_gain,
         })
     }
 }

@@ -1,0 +1,127 @@
+//! Whether reading guesses pays: tried in turn with not reading them, and left off where it loses.
+
+use std::time::{Duration, Instant};
+
+/// Steps of one kind before the other kind's turn: guesses of one step help the next.
+const TURN_STEPS: u32 = 8;
+/// Turns of each kind that decide.
+const TURNS: usize = 5;
+/// Steps after which it is tried again: habits and caches change.
+const SETTLED_STEPS: u32 = 2048;
+/// A gain below this is none: guesses cost reads that others may want.
+const GAIN_MIN: f64 = 1.02;
+
+/// Times steps with and without guesses in turn.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    guessing: bool,
+    /// Steps of this turn, or, once it is settled, since then.
+    n_steps: u32,
+    took: Duration,
+    began: Option<Instant>,
+    /// Time a step took, by turn: without and with guesses.
+    turns: [Vec<f64>; 2],
+    settled: bool,
+    /// Time a step takes without guesses as a multiple of that with them; 0 until it was measured.
+    gain: f64,
+}
+
+impl Default for Trial {
+    fn default() -> Self {
+        Self {
+            guessing: false,
+            n_steps: 0,
+            took: Duration::ZERO,
+            began: None,
+            turns: [Vec::new(), Vec::new()],
+            settled: false,
+            gain: 0.0,
+        }
+    }
+}
+
+impl Trial {
+    /// A step of decoding begins.
+    pub(crate) fn begin_step(&mut self, now: Instant) {
+        self.began = Some(now);
+    }
+
+    /// Whether to guess in this step.
+    pub(crate) fn is_guessing(&self) -> bool {
+        self.guessing && self.began.is_some()
+    }
+
+    /// The speed gained by guessing, as measured last; 0 before.
+    pub(crate) fn gain(&self) -> f64 {
+        self.gain
+    }
+
+    /// The step has ended.
+    pub(crate) fn end_step(&mut self, now: Instant) {
+        let Some(began) = self.began.take() else { return };
+        self.n_steps += 1;
+        if self.settled {
+            if self.n_steps >= SETTLED_STEPS {
+                *self = Self { gain: self.gain, ..Self::default() };
+            }
+            return;
+        }
+        // The first step of a turn still lives on what the turn before has read.
+        if self.n_steps > 1 {
+            self.took += now - began;
+        }
+        if self.n_steps < TURN_STEPS {
+            return;
+        }
+        let step_s = self.took.as_secs_f64() / f64::from(TURN_STEPS - 1);
+        self.turns[usize::from(self.guessing)].push(step_s);
+        (self.n_steps, self.took, self.guessing) = (0, Duration::ZERO, !self.guessing);
+        if self.turns[1].len() == TURNS {
+            let [without, with] = self.turns.each_mut().map(|turns| median(turns));
+            self.gain = without / with.max(f64::MIN_POSITIVE);
+            self.guessing = self.gain >= GAIN_MIN;
+            self.settled = true;
+        }
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs steps that take so many microseconds without and with guesses.
+    fn run(trial: &mut Trial, n_steps: u32, us: [u64; 2]) -> usize {
+        let mut now = Instant::now();
+        let mut n_guessing = 0;
+        for _ in 0..n_steps {
+            trial.begin_step(now);
+            n_guessing += usize::from(trial.is_guessing());
+            now += Duration::from_micros(us[usize::from(trial.is_guessing())]);
+            trial.end_step(now);
+        }
+        n_guessing
+    }
+
+    #[test]
+    fn what_pays_stays_and_what_loses_goes() {
+        let deciding = TURN_STEPS * 2 * TURNS as u32;
+        for (us, stays) in [([100, 80], true), ([100, 120], false), ([100, 99], false)] {
+            let mut trial = Trial::default();
+            assert_eq!(run(&mut trial, deciding, us), deciding as usize / 2, "in turn");
+            assert_eq!(run(&mut trial, 100, us), if stays { 100 } else { 0 });
+            assert!((trial.gain() - us[0] as f64 / us[1] as f64).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn it_is_tried_again_later() {
+        let mut trial = Trial::default();
+        run(&mut trial, TURN_STEPS * 2 * TURNS as u32 + SETTLED_STEPS, [100, 120]);
+        assert_eq!(run(&mut trial, 2 * TURN_STEPS, [100, 120]), TURN_STEPS as usize);
+    }
+}
