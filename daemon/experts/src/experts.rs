@@ -127,14 +127,16 @@ impl Experts {
             self.guess_layers = chosen >= SURE_TOKENS * n_experts;
             streamer.begin_step(chosen >= n_experts);
             if chosen < n_experts {
-                self.trial.begin_step(Instant::now());
+                self.trial.begin_step(Instant::now(), streamer.stats().busy);
             }
         }
     }
 
     /// The step that was begun has ended.
     pub fn end_step(&mut self) {
-        self.trial.end_step(Instant::now());
+        if let Home::Streamed { streamer, .. } = &self.home {
+            self.trial.end_step(Instant::now(), streamer.stats().busy);
+        }
     }
 
     /// Whether it is worth while to say what the next layer will want.

@@ -1,4 +1,5 @@
-//! Whether reading guesses pays: tried in turn with not reading them, and left off where it loses.
+//! Whether reading guesses pays: where the drive idles it is tried in turn with not reading them, and left off where it
+//! loses.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ const TURN_STEPS: u32 = 8;
 const TURNS: usize = 5;
 /// Steps after which it is tried again: habits and caches change.
 const SETTLED_STEPS: u32 = 2048;
+/// Share of a step in which the drive has to idle for a trial: where it has no time, a guess only delays what is wanted.
+const IDLE_MIN: f64 = 0.25;
 /// A gain below this is none: guesses cost reads that others may want.
 const GAIN_MIN: f64 = 1.02;
 
@@ -18,7 +21,10 @@ pub(crate) struct Trial {
     /// Steps of this turn, or, once it is settled, since then.
     n_steps: u32,
     took: Duration,
-    began: Option<Instant>,
+    /// Of that, with a read under way.
+    busy: Duration,
+    /// When the step began, and how long reads had been under way until then.
+    began: Option<(Instant, Duration)>,
     /// Time a step took, by turn: without and with guesses.
     turns: [Vec<f64>; 2],
     settled: bool,
@@ -32,6 +38,7 @@ impl Default for Trial {
             guessing: false,
             n_steps: 0,
             took: Duration::ZERO,
+            busy: Duration::ZERO,
             began: None,
             turns: [Vec::new(), Vec::new()],
             settled: false,
@@ -41,9 +48,9 @@ impl Default for Trial {
 }
 
 impl Trial {
-    /// A step of decoding begins.
-    pub(crate) fn begin_step(&mut self, now: Instant) {
-        self.began = Some(now);
+    /// A step of decoding begins; so far reads were under way for `busy`.
+    pub(crate) fn begin_step(&mut self, now: Instant, busy: Duration) {
+        self.began = Some((now, busy));
     }
 
     /// Whether to guess in this step.
@@ -56,9 +63,9 @@ impl Trial {
         self.gain
     }
 
-    /// The step has ended.
-    pub(crate) fn end_step(&mut self, now: Instant) {
-        let Some(began) = self.began.take() else { return };
+    /// The step has ended; so far reads were under way for `busy`.
+    pub(crate) fn end_step(&mut self, now: Instant, busy: Duration) {
+        let Some((began, busy_before)) = self.began.take() else { return };
         self.n_steps += 1;
         if self.settled {
             if self.n_steps >= SETTLED_STEPS {
@@ -69,13 +76,24 @@ impl Trial {
         // The first step of a turn still lives on what the turn before has read.
         if self.n_steps > 1 {
             self.took += now - began;
+            self.busy += busy - busy_before;
         }
         if self.n_steps < TURN_STEPS {
             return;
         }
+        self.end_turn();
+    }
+
+    fn end_turn(&mut self) {
+        let idle = 1.0 - self.busy.as_secs_f64() / self.took.as_secs_f64().max(f64::MIN_POSITIVE);
+        if !self.guessing && idle < IDLE_MIN {
+            *self = Self { settled: true, gain: self.gain, ..Self::default() };
+            return;
+        }
         let step_s = self.took.as_secs_f64() / f64::from(TURN_STEPS - 1);
         self.turns[usize::from(self.guessing)].push(step_s);
-        (self.n_steps, self.took, self.guessing) = (0, Duration::ZERO, !self.guessing);
+        (self.n_steps, self.took, self.busy) = (0, Duration::ZERO, Duration::ZERO);
+        self.guessing = !self.guessing;
         if self.turns[1].len() == TURNS {
             let [without, with] = self.turns.each_mut().map(|turns| median(turns));
             self.gain = without / with.max(f64::MIN_POSITIVE);
@@ -94,17 +112,28 @@ fn median(values: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Runs steps that take so many microseconds without and with guesses.
-    fn run(trial: &mut Trial, n_steps: u32, us: [u64; 2]) -> usize {
-        let mut now = Instant::now();
+    /// Runs steps that take so many microseconds without and with guesses, of which reads take `read_us`.
+    fn run_reading(trial: &mut Trial, n_steps: u32, us: [u64; 2], read_us: u64) -> usize {
+        let (mut now, mut busy) = (Instant::now(), Duration::ZERO);
         let mut n_guessing = 0;
         for _ in 0..n_steps {
-            trial.begin_step(now);
+            trial.begin_step(now, busy);
             n_guessing += usize::from(trial.is_guessing());
             now += Duration::from_micros(us[usize::from(trial.is_guessing())]);
-            trial.end_step(now);
+            busy += Duration::from_micros(read_us);
+            trial.end_step(now, busy);
         }
         n_guessing
+    }
+
+    fn run(trial: &mut Trial, n_steps: u32, us: [u64; 2]) -> usize {
+        run_reading(trial, n_steps, us, 50)
+    }
+
+    #[test]
+    fn a_busy_drive_is_left_alone() {
+        assert_eq!(run_reading(&mut Trial::default(), 200, [100, 50], 80), 0);
+        assert!(run_reading(&mut Trial::default(), 200, [100, 50], 70) > 100);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tracing::info;
 use weights::Weights;
 
-use crate::cli::Serve;
-use crate::{load, machine};
+use crate::cli::{Compute, Serve};
+use crate::{load, machine, streaming};
 
 /// Longest conversation where nobody says otherwise.
 pub(crate) const CONTEXT_DEFAULT: usize = 32_768;
@@ -24,6 +24,7 @@ pub(crate) const DATABASE: &str = "wels.sqlite";
 
 /// Of the free memory, the part that conversations in flight may take.
 const KV_SHARE: u64 = 4;
+const KV_SHARE_STREAMING: u64 = 8;
 
 pub(crate) fn run(args: Serve) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -76,12 +77,15 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let context = args.context.unwrap_or(CONTEXT_DEFAULT).min(hyper.context);
     let draft = load::wants_draft_layer(&weights, engine_options.speculation);
     let shape = KvShape::of(hyper, usize::from(draft));
-    let kv_tokens = kv_tokens(shape, context, args.kv_memory)?;
+    let kv_memory = args.kv_memory.map_or_else(|| kv_memory(&weights, args), Ok)?;
+    let kv_tokens = kv_tokens(shape, context, kv_memory)?;
     let options = Options { context, kv_tokens, draft, ..Options::default() };
-    let model = load::model(&weights, &args.compute, options)?;
+    let name = load::display_name(&weights, path);
+    let compute =
+        Compute { expert_profile: Some(profile(args, &load::model_id(&name))), ..args.compute.clone() };
+    let model = load::model(&weights, &compute, options)?;
     let limits = model.limits();
     info!(path = %path.display(), context = limits.context, kv_tokens = limits.kv_tokens, "model loaded");
-    let name = load::display_name(&weights, path);
     Ok(ServedModel {
         id: load::model_id(&name),
         created: created(path),
@@ -93,11 +97,25 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     })
 }
 
-/// Tokens of KV cache: as many as the memory asked for holds, or a quarter of what is free.
-fn kv_tokens(shape: KvShape, context: usize, asked: Option<u64>) -> Result<usize> {
+/// Where it is kept which experts of a model were used.
+fn profile(args: &Serve, model_id: &str) -> PathBuf {
+    let asked = args.compute.expert_profile.clone();
+    asked.unwrap_or_else(|| state_dir(args.state.as_deref()).join("experts").join(format!("{model_id}.json")))
+}
+
+/// Memory for conversations where nobody says how much: a quarter of what is free, or, where experts are read from the drive
+/// and want it too, an eighth of what there is for both.
+fn kv_memory(weights: &Weights, args: &Serve) -> Result<u64> {
+    Ok(match streaming::limit(weights, &args.compute)? {
+        Some(ram) => ram.saturating_sub(weights.bytes() - weights.record_bytes()) / KV_SHARE_STREAMING,
+        None => machine::memory().1 / KV_SHARE,
+    })
+}
+
+/// Tokens of KV cache: as many as the memory holds.
+fn kv_tokens(shape: KvShape, context: usize, memory: u64) -> Result<usize> {
     let bytes = shape.token_bytes(Precision::Fast) as u64;
-    let (_, free) = machine::memory();
-    let tokens = (asked.unwrap_or(free / KV_SHARE) / bytes.max(1)) as usize;
+    let tokens = (memory / bytes.max(1)) as usize;
     if tokens < context.min(2048) {
         let (need, context) = (crate::size::format(bytes * context as u64), context);
         bail!("too little memory for one conversation of {context} tokens ({need}); lower --context");

@@ -1,5 +1,6 @@
 //! Models larger than the memory they may take: routed experts stay on the drive and come as they are wanted.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use experts::Streaming;
 use experts::disk::{Choice, Drive, Load};
 use model::{KvShape, Options, activation_bytes};
-use tracing::info;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
 use weights::{ExpertKey, Weights};
 
 use crate::cli::Compute;
@@ -66,7 +68,7 @@ pub(crate) fn streaming(
     let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;
     let left = ram.saturating_sub(taken) as f64 * (1.0 - OVERHEAD_SHARE);
     let budget = left as u64;
-    let choice = disk(weights)?;
+    let choice = choice(weights, compute.expert_profile.as_deref())?;
     let paths: Vec<&Path> = weights.files().collect();
     let disk = Drive::open(&paths, choice)?;
     let experts = weights.record_bytes();
@@ -75,12 +77,48 @@ pub(crate) fn streaming(
     Ok(Streaming { disk, budget, policy: compute.expert_policy, profile })
 }
 
-/// How to read the drive that the experts are on: measured, as it differs from drive to drive.
-fn disk(weights: &Weights) -> Result<Choice> {
+/// How to read the drive that the experts are on. It differs from drive to drive, so it is measured, and kept beside the
+/// profile.
+fn choice(weights: &Weights, profile: Option<&Path>) -> Result<Choice> {
     let moe = weights.hyper().moe.as_ref().context("the model has no routed experts")?;
     let key = ExpertKey { layer: moe.n_dense_layers as u32, expert: 0 };
     let record = weights.record(key)?;
     let path = weights.files().nth(record.extents[0].file).context("the model has no files")?;
+    let kept = profile.map(|profile| profile.with_extension("drive.json"));
+    let drive = std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?.dev();
+    let known = kept.as_deref().and_then(Kept::read).filter(|kept| kept.drive == drive);
+    if let Some(known) = known {
+        return Ok(known.choice);
+    }
     let load = Load { record_bytes: record.bytes, is_checked: record.hash.is_some() };
-    Ok(experts::disk::measure(path, load, MEASURE)?.choice)
+    let measured = experts::disk::measure(path, load, MEASURE)?;
+    info!(choice = ?measured.choice, path = %path.display(), "the drive was measured");
+    if let Some(path) = &kept {
+        Kept { drive, choice: measured.choice }.write(path);
+    }
+    Ok(measured.choice)
+}
+
+/// What was measured of a drive.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The system's number of it.
+    drive: u64,
+    choice: Choice,
+}
+
+impl Kept {
+    /// `None` where there is nothing to read: it is measured again.
+    fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    fn write(&self, path: &Path) {
+        let json = serde_json::to_vec(self).expect("numbers and names become JSON");
+        let written =
+            path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, json));
+        if let Err(error) = written {
+            warn!(%error, path = %path.display(), "how fast the drive is was not kept: the next start measures again");
+        }
+    }
 }
