@@ -4,6 +4,8 @@
 //! order: [`Wanted::ready`] gives those that are in memory. Here all of them are mapped and come at once; what streams
 //! them from a drive stands behind the same two calls.
 //!
+//! What layers wanted can be recorded ([`trace`]).
+//!
 //! May depend on `weights` and `tensor`. Start reading at [`Experts`].
 
 pub mod disk;
@@ -11,6 +13,7 @@ mod error;
 mod experts;
 mod policy;
 mod slot;
+pub mod trace;
 
 pub use error::Error;
 pub use experts::{Expert, Experts, Wanted};
