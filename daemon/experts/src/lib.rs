@@ -4,7 +4,7 @@
 //! order: [`Wanted::ready`] gives those that are in memory. Here all of them are mapped and come at once; what streams
 //! them from a drive stands behind the same two calls.
 //!
-//! What layers wanted can be recorded ([`trace`]).
+//! What layers wanted can be recorded ([`trace`]) and replayed against caches of other sizes and policies ([`replay`]).
 //!
 //! May depend on `weights` and `tensor`. Start reading at [`Experts`].
 
@@ -12,6 +12,7 @@ pub mod disk;
 mod error;
 mod experts;
 mod policy;
+pub mod replay;
 mod slot;
 pub mod trace;
 
