@@ -191,6 +191,18 @@ impl Cache {
         used.into_iter().map(|(expert, _)| expert).collect()
     }
 
+    /// Lets the first of `experts` never give way, as many of each size as this share of its slots, all but two at most.
+    pub(crate) fn pin(&mut self, experts: &[u32], share: f64) {
+        let n_pinned =
+            |class: &Class| ((class.n_slots as f64 * share) as usize).min(class.n_slots.saturating_sub(2));
+        let mut left: Vec<usize> = self.classes.iter().map(n_pinned).collect();
+        for &expert in experts {
+            let entry = &mut self.entries[expert as usize];
+            entry.pinned = left[entry.class] > 0;
+            left[entry.class] = left[entry.class].saturating_sub(1);
+        }
+    }
+
     /// Tokens that each expert was used by.
     pub(crate) fn uses(&self) -> impl Iterator<Item = u64> {
         self.entries.iter().map(|entry| entry.uses)

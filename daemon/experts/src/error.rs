@@ -58,6 +58,9 @@ pub enum Error {
         /// The system's answer.
         cause: std::io::Error,
     },
+    /// Routes can't be recorded.
+    #[error(transparent)]
+    Trace(#[from] crate::trace::Error),
     /// A usage profile can't be read or written.
     #[error("{}: not usable as a profile of this model: {what}", path.display())]
     Profile {

@@ -11,6 +11,7 @@ use weights::{ExpertKey, ExpertPart, TensorIndex, Weights};
 
 use crate::profile::Profile;
 use crate::streamer::Streamer;
+use crate::trace::{self, Recorder};
 use crate::trial::Trial;
 use crate::{Error, Stats, Streaming};
 
@@ -45,6 +46,10 @@ pub struct Experts {
     guess_layers: bool,
     /// Whether guessing the next layer's experts pays while decoding.
     trial: Trial,
+    /// Writes down what layers want.
+    recorder: Option<Recorder>,
+    /// Tokens of the step.
+    n_tokens: u32,
 }
 
 /// Tokens an expert has on average from which on all experts of a layer are read before it is known that they are wanted: at
@@ -117,11 +122,14 @@ impl Experts {
             home,
             guess_layers: false,
             trial: Trial::default(),
+            recorder: None,
+            n_tokens: 0,
         })
     }
 
     /// A step over `n_tokens` begins, each going to `top_k` experts of every layer.
     pub fn begin_step(&mut self, n_tokens: usize, top_k: usize) {
+        self.n_tokens = n_tokens as u32;
         if let Home::Streamed { streamer, .. } = &mut self.home {
             let (chosen, n_experts) = (n_tokens * top_k, self.n_experts as usize);
             self.guess_layers = chosen >= SURE_TOKENS * n_experts;
@@ -134,9 +142,34 @@ impl Experts {
 
     /// The step that was begun has ended.
     pub fn end_step(&mut self) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = recorder.end_step(self.n_tokens)
+        {
+            warn!(%error, "routes are recorded no further");
+        }
         if let Home::Streamed { streamer, .. } = &self.home {
             self.trial.end_step(Instant::now(), streamer.stats().busy);
         }
+    }
+
+    /// Writes down what the layers want from here on, until the file is full.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn record(&mut self, path: &Path, model: &str, top_k: usize) -> Result<(), Error> {
+        let layer = |&layer: &u32| {
+            let record = self.weights.record(ExpertKey { layer, expert: 0 })?;
+            Ok(trace::Layer { layer, record_bytes: record.bytes as u64 })
+        };
+        let header = trace::Header {
+            model: model.chars().take(64).collect(),
+            fingerprint: String::new(),
+            n_experts: self.n_experts,
+            top_k: top_k as u32,
+            layers: self.layers.keys().map(layer).collect::<Result<_, Error>>()?,
+        };
+        self.recorder = Some(Recorder::create(path, &header)?);
+        Ok(())
     }
 
     /// Whether it is worth while to say what the next layer will want.
@@ -188,6 +221,9 @@ impl Experts {
     /// The model has no such expert: a programmer's error.
     pub fn want(&mut self, layer: u32, experts: &[(u32, u32)]) -> Wanted<'_> {
         let first = self.layers[&layer];
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(layer, experts);
+        }
         let mapped = match &mut self.home {
             Home::Mapped(_) => experts.iter().map(|&(expert, _)| first + expert).collect(),
             Home::Streamed { streamer, .. } => {

@@ -12,6 +12,8 @@
 //!     └ disk.rs             the border to the drives
 //! ```
 //!
+//! What layers wanted can be recorded ([`trace`]) and replayed against caches of other sizes and policies ([`replay`]).
+//!
 //! May depend on `weights` and `tensor`. Start reading at [`Experts`].
 
 mod cache;
@@ -20,9 +22,11 @@ mod error;
 mod experts;
 mod policy;
 mod profile;
+pub mod replay;
 mod slot;
 mod stats;
 mod streamer;
+pub mod trace;
 mod trial;
 
 pub use error::Error;

@@ -6,9 +6,10 @@ use std::str::FromStr;
 /// An order of eviction: each use gives an expert a new worth, the least worth goes first.
 ///
 /// Worths compare at any time without being touched: they are logarithms, and time moves all of them alike.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Policy {
     /// Least recently used.
+    #[default]
     Lru,
     /// Least frequently used, where a use counts half after `half_life` steps: recency and frequency combined. Towards 0 it
     /// is LRU, towards infinity LFU.

@@ -3,6 +3,8 @@
 use std::ops::Sub;
 use std::time::{Duration, Instant};
 
+use crate::Policy;
+
 /// Counts since the model was opened. Times are of the thread that computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
@@ -36,6 +38,10 @@ pub struct Stats {
     pub prefetch_gain: f32,
     /// Reads under way now.
     pub in_flight: u64,
+    /// Who gives way.
+    pub policy: Policy,
+    /// Share of the slots whose experts never give way.
+    pub pinned_share: f64,
     /// Bytes of the largest record, in whole pages.
     pub record_bytes: u64,
     /// Memory taken for records, in bytes.
@@ -76,6 +82,8 @@ impl Sub for Stats {
             stalled: self.stalled - earlier.stalled,
             prefetch_gain: self.prefetch_gain,
             in_flight: self.in_flight,
+            policy: self.policy,
+            pinned_share: self.pinned_share,
             record_bytes: self.record_bytes,
             slot_bytes: self.slot_bytes,
         }

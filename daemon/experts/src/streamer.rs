@@ -35,6 +35,8 @@ pub struct Streaming {
     pub budget: u64,
     /// Who gives way.
     pub policy: Policy,
+    /// Share of the slots whose experts never give way: those that the profile has as the most used.
+    pub pinned_share: f64,
     /// Where it is kept which experts were used: the cache starts with those. `None` keeps nothing.
     pub profile: Option<PathBuf>,
 }
@@ -89,7 +91,7 @@ struct Flight {
 
 impl Streamer {
     pub(crate) fn new(records: Vec<Record>, streaming: Streaming) -> Result<Self, Error> {
-        let Streaming { disk, budget, policy, .. } = streaming;
+        let Streaming { disk, budget, policy, pinned_share, .. } = streaming;
         let sizes: Vec<usize> = records.iter().map(|record| record.bytes).collect();
         let cache = Cache::new(policy, &sizes, budget, SLOTS_MIN)?;
         let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
@@ -111,7 +113,7 @@ impl Streamer {
             given: Vec::new(),
             n_awaited: 0,
             failed: Vec::new(),
-            stats: Stats { record_bytes, ..Stats::default() },
+            stats: Stats { policy, pinned_share, record_bytes, ..Stats::default() },
             busy: Busy::default(),
         })
     }
@@ -127,6 +129,7 @@ impl Streamer {
     pub(crate) fn warm(&mut self, uses: impl Iterator<Item = u64>) {
         self.cache.set_uses(uses);
         let most_used = self.cache.most_used();
+        self.cache.pin(&most_used, self.stats.pinned_share);
         self.guess(most_used.into_iter());
     }
 

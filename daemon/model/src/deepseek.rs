@@ -2,6 +2,7 @@
 //!
 //! Source: DeepSeek-V2, arXiv:2405.04434; DeepSeek-V3, arXiv:2412.19437.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use experts::{Experts, Origin};
@@ -72,6 +73,11 @@ impl DeepSeek {
             pass.trace_hidden(i, hidden);
         }
         self.stages.experts.end_step();
+    }
+
+    /// Writes down what the layers want from here on.
+    pub(crate) fn record_routes(&mut self, path: &Path, model: &str, top_k: usize) -> Result<(), Error> {
+        Ok(self.stages.experts.record(path, model, top_k)?)
     }
 
     /// There is nothing to do at the moment.

@@ -1,6 +1,7 @@
 //! A model: weights bound to the layers of their architecture, the KV cache, and the steps over both.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use experts::Origin;
@@ -157,6 +158,16 @@ impl Model {
     /// The KV cache, for its sizes.
     pub fn kv(&self) -> &KvCache {
         &self.kv
+    }
+
+    /// Writes which experts every layer wants to a file from here on, for `experts::replay`. False where the model has none.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn record_routes(&mut self, path: &Path, model: &str) -> Result<bool, Error> {
+        let Body::DeepSeek(deepseek) = &mut self.body else { return Ok(false) };
+        let top_k = self.weights.hyper().moe.map_or(0, |moe| moe.top_k);
+        deepseek.record_routes(path, model, top_k).map(|()| true)
     }
 
     /// Records what happens inside the layers from here on; [`take_trace`](Self::take_trace) ends it.

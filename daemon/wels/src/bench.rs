@@ -183,7 +183,7 @@ impl Report<'_> {
         };
         let decode = numbers.decode[0].0.streamed.as_ref().map(Streamed::json);
         json!({
-            "ram": self.args.compute.ram, "policy": self.args.compute.expert_policy.to_string(),
+            "ram": self.args.compute.ram, "policy": stats.policy.to_string(), "pinned_share": stats.pinned_share,
             "slot_bytes": stats.slot_bytes, "record_bytes": stats.record_bytes, "expert_bytes": self.weights.record_bytes(),
             "prefill": prefill.json(), "decode": decode,
         })

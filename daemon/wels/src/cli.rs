@@ -78,9 +78,14 @@ pub(crate) struct Compute {
     pub(crate) ram: Option<u64>,
 
     /// Which expert makes room for another while they are read from the drive: lru (the one not used for longest), or
-    /// lfru:STEPS (the one used least, where a use counts half after so many steps).
-    #[arg(long, value_name = "POLICY", default_value = "lru")]
-    pub(crate) expert_policy: Policy,
+    /// lfru:STEPS (the one used least, where a use counts half after so many steps). By default what `wels replay --choose`
+    /// has written beside the profile, else lru.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) expert_policy: Option<Policy>,
+
+    /// Write to this file which experts each step wanted, for `wels replay`: numbers only, no text.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record_routes: Option<PathBuf>,
 
     /// exact computes everything. skip:SHARE may leave out experts that are not in memory while an answer is written, up to
     /// this share of each token's weights in a layer (skip:5%): faster and a little worse; each answer's receipt says so.

@@ -47,14 +47,21 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
     let skip_share = compute.quality.skip_share();
     let options = Options { threads: compute.threads, pin: compute.pin, skip_share, ..options };
     let cannot = "the model cannot be run";
-    match streaming::limit(weights, compute)? {
+    let mut model = match streaming::limit(weights, compute)? {
         Some(ram) if weights.is_resident() => {
             let options = streaming::options(weights, ram, options);
             let streaming = streaming::streaming(weights, ram, compute, &options)?;
             Model::with_experts(Arc::clone(weights), &options, Origin::Drive(streaming)).context(cannot)
         }
         _ => Model::new(Arc::clone(weights), &options).context(cannot),
+    }?;
+    if let Some(path) = &compute.record_routes {
+        let name = display_name(weights, weights.path());
+        if !model.record_routes(path, &name)? {
+            bail!("--record-routes: this model has no routed experts");
+        }
     }
+    Ok(model)
 }
 
 /// Whether the model's draft layer is to be loaded: where guesses are asked of it, or left to us and all experts stay in

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use experts::Streaming;
 use experts::disk::{Choice, Drive, Load};
+use experts::{Policy, Streaming};
 use model::{KvShape, Options, activation_bytes};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use tracing::{info, warn};
 use weights::{ExpertKey, Weights};
 
@@ -72,9 +73,12 @@ pub(crate) fn streaming(
     let paths: Vec<&Path> = weights.files().collect();
     let disk = Drive::open(&paths, choice)?;
     let experts = weights.record_bytes();
-    info!(ram, taken, budget, experts, ?choice, policy = %compute.expert_policy, "experts are read from the drive");
     let profile = compute.expert_profile.clone();
-    Ok(Streaming { disk, budget, policy: compute.expert_policy, profile })
+    let chosen = chosen(profile.as_deref()).unwrap_or_default();
+    let policy = compute.expert_policy.unwrap_or(chosen.policy);
+    let pinned_share = if compute.expert_policy.is_some() { 0.0 } else { chosen.pinned_share };
+    info!(ram, taken, budget, experts, ?choice, %policy, pinned_share, "experts are read from the drive");
+    Ok(Streaming { disk, budget, policy, pinned_share, profile })
 }
 
 /// How to read the drive that the experts are on. It differs from drive to drive, so it is measured, and kept beside the
@@ -121,4 +125,31 @@ impl Kept {
             warn!(%error, path = %path.display(), "how fast the drive is was not kept: the next start measures again");
         }
     }
+}
+
+/// What `wels replay --choose` has found best for this box.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Chosen {
+    #[serde(deserialize_with = "policy")]
+    policy: Policy,
+    pinned_share: f64,
+}
+
+/// What was chosen, beside the profile; `None` where nothing was, or where it can't be read, which is said.
+fn chosen(profile: Option<&Path>) -> Option<Chosen> {
+    let path = profile?.with_extension("policy.json");
+    let bytes = std::fs::read(&path).ok()?;
+    match serde_json::from_slice::<Chosen>(&bytes) {
+        Ok(chosen) if (0.0..1.0).contains(&chosen.pinned_share) => Some(chosen),
+        Ok(_) => None,
+        Err(error) => {
+            warn!(%error, path = %path.display(), "the choice of a policy cannot be read: taking lru");
+            None
+        }
+    }
+}
+
+fn policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Policy, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }

@@ -55,7 +55,7 @@ fn streamed(path: &Path, options: &Options, share: f64, policy: Policy, disk: Bo
     let weights = Arc::new(weights::open_resident(path, &mut |_| {}).unwrap());
     let budget = (record_bytes(&weights) as f64 * share) as u64;
     let bind = |budget, disk| {
-        let origin = Origin::Drive(Streaming { disk, budget, policy, profile: None });
+        let origin = Origin::Drive(Streaming { disk, budget, policy, pinned_share: 0.0, profile: None });
         Model::with_experts(Arc::clone(&weights), options, origin)
     };
     let least = match bind(0, drive(&weights)) {
