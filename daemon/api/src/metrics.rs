@@ -152,6 +152,12 @@ fn render_streaming(out: &mut String, stats: &engine::Streamed) {
             "Reads that gave other bytes than were written.",
             stats.checksum_failures as f64,
         ),
+        (
+            "wels_experts_repairs_total",
+            "counter",
+            "Records written again from another copy.",
+            stats.repairs as f64,
+        ),
         ("wels_experts_failures_total", "counter", "Experts that could not be read.", stats.failures as f64),
         ("wels_experts_prefetches_total", "counter", "Reads of guesses.", stats.prefetches as f64),
         (

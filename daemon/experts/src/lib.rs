@@ -9,6 +9,7 @@
 //!     ├ cache.rs            slots within a budget, who gives way
 //!     │  └ policy.rs, slot.rs
 //!     ├ profile.rs          what was used, kept over restarts
+//!     ├ copies.rs           several drives: who reads, what is repaired
 //!     └ disk.rs             the border to the drives
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! May depend on `weights` and `tensor`. Start reading at [`Experts`].
 
 mod cache;
+mod copies;
 pub mod disk;
 mod error;
 mod experts;
@@ -29,6 +31,7 @@ mod streamer;
 pub mod trace;
 mod trial;
 
+pub use copies::Copies;
 pub use error::Error;
 pub use experts::{Expert, Experts, Origin, Wanted};
 pub use policy::Policy;

@@ -26,6 +26,8 @@ pub struct Stats {
     pub retries: u64,
     /// Reads that gave other bytes than were written.
     pub checksum_failures: u64,
+    /// Records written again from another copy.
+    pub repairs: u64,
     /// Experts that could not be had.
     pub failures: u64,
     /// Choices left out by a lossy mode.
@@ -76,6 +78,7 @@ impl Sub for Stats {
             prefetch_hits: self.prefetch_hits - earlier.prefetch_hits,
             retries: self.retries - earlier.retries,
             checksum_failures: self.checksum_failures - earlier.checksum_failures,
+            repairs: self.repairs - earlier.repairs,
             failures: self.failures - earlier.failures,
             skipped: self.skipped - earlier.skipped,
             busy: self.busy - earlier.busy,

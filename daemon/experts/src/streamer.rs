@@ -18,6 +18,7 @@ use tracing::{error, warn};
 use weights::{ExpertKey, Record};
 
 use crate::cache::Cache;
+use crate::copies::{Chooser, Copies};
 use crate::disk::{Check, Disk, Done, Read, ReadError};
 use crate::stats::{Busy, Stats};
 use crate::{Error, Policy, Slot};
@@ -29,7 +30,7 @@ const SLOTS_MIN: usize = 2;
 
 /// How experts are to stream.
 pub struct Streaming {
-    /// Where they come from. Its files are those of [`weights::Weights::files`].
+    /// Where they come from. Its files are those of `copies`.
     pub disk: Box<dyn Disk>,
     /// Memory for records, in bytes. It is never exceeded.
     pub budget: u64,
@@ -37,6 +38,8 @@ pub struct Streaming {
     pub policy: Policy,
     /// Share of the slots whose experts never give way: those that the profile has as the most used.
     pub pinned_share: f64,
+    /// Where the files are, and copies of them.
+    pub copies: Copies,
     /// Where it is kept which experts were used: the cache starts with those. `None` keeps nothing.
     pub profile: Option<PathBuf>,
 }
@@ -53,6 +56,7 @@ pub(crate) struct Streamer {
     records: Vec<Source>,
     cache: Cache,
     disk: Box<dyn Disk>,
+    copies: Chooser,
     /// By expert: reads under way.
     flights: BTreeMap<u32, Flight>,
     /// Wanted, and not yet asked of the drive.
@@ -85,13 +89,15 @@ struct Source {
 /// A read under way.
 struct Flight {
     attempts: u32,
+    /// Which copy of the files is read.
+    copy: usize,
     /// A layer waits for it; else it is a guess.
     wanted: bool,
 }
 
 impl Streamer {
     pub(crate) fn new(records: Vec<Record>, streaming: Streaming) -> Result<Self, Error> {
-        let Streaming { disk, budget, policy, pinned_share, .. } = streaming;
+        let Streaming { disk, budget, policy, pinned_share, copies, .. } = streaming;
         let sizes: Vec<usize> = records.iter().map(|record| record.bytes).collect();
         let cache = Cache::new(policy, &sizes, budget, SLOTS_MIN)?;
         let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
@@ -104,6 +110,7 @@ impl Streamer {
             records: records.into_iter().map(source).collect(),
             cache,
             disk,
+            copies: Chooser::new(copies),
             flights: BTreeMap::new(),
             todo: VecDeque::new(),
             guesses: VecDeque::new(),
@@ -276,8 +283,7 @@ impl Streamer {
             let Ok(Some(slot)) = slot else { return };
             self.guesses.pop_front();
             self.stats.prefetches += 1;
-            self.flights.insert(expert, Flight { attempts: 1, wanted: false });
-            self.submit(expert, slot);
+            self.submit(expert, slot, Flight { attempts: 1, copy: 0, wanted: false }, None);
         }
     }
 
@@ -287,7 +293,8 @@ impl Streamer {
             self.flights.iter().filter(|(_, f)| !f.wanted).map(|(&expert, _)| expert).collect();
         for expert in guesses.into_iter().rev() {
             if let Some(slot) = self.disk.cancel(u64::from(expert)) {
-                self.flights.remove(&expert);
+                let flight = self.flights.remove(&expert).expect("listed above");
+                self.copies.end(flight.copy, self.records[expert as usize].record.bytes as u64);
                 self.cache.give_back(expert, slot);
                 self.guesses.push_front(expert);
                 self.stats.prefetches -= 1;
@@ -305,8 +312,7 @@ impl Streamer {
                 Ok(Some(slot)) => {
                     self.todo.pop_front();
                     self.n_awaited += 1;
-                    self.flights.insert(expert, Flight { attempts: 1, wanted: true });
-                    self.submit(expert, slot);
+                    self.submit(expert, slot, Flight { attempts: 1, copy: 0, wanted: true }, None);
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -317,58 +323,64 @@ impl Streamer {
         }
     }
 
-    fn submit(&mut self, expert: u32, slot: Slot) {
-        let Source { extents, check, .. } = &self.records[expert as usize];
+    /// Starts to read an expert, not from the copy that has just failed if there is another.
+    fn submit(&mut self, expert: u32, slot: Slot, mut flight: Flight, failed: Option<usize>) {
+        let Source { record, extents, check } = &self.records[expert as usize];
+        flight.copy = self.copies.begin(expert, record.bytes as u64, failed);
         self.busy.begin();
         self.disk.submit(Read {
             tag: u64::from(expert),
-            extents: Arc::clone(extents),
+            extents: self.copies.extents(extents, flight.copy),
             slot,
             check: check.clone(),
         });
+        self.flights.insert(expert, flight);
     }
 
     /// A read has ended: the expert is in memory, or it is read again, or given up.
     fn settle(&mut self, Done { tag, slot, result, ended }: Done) {
         let expert = tag as u32;
-        let Source { record, .. } = &self.records[expert as usize];
-        self.stats.reads += 1;
-        self.stats.bytes_read += record.bytes as u64;
         self.busy.end(ended, self.flights.len() == 1);
-        let flight = self.flights.get_mut(&expert).expect("the drive gives back what it was given");
+        let flight = self.flights.remove(&expert).expect("the drive gives back what it was given");
+        let Source { record, .. } = &self.records[expert as usize];
+        let bytes = record.bytes as u64;
+        self.stats.reads += 1;
+        self.stats.bytes_read += bytes;
+        self.copies.end(flight.copy, bytes);
         match result {
             Ok(()) => {
-                let wanted = flight.wanted;
-                self.flights.remove(&expert);
+                self.stats.repairs += self.copies.repair(expert, record, &slot) as u64;
                 self.cache.put(expert, slot);
-                if wanted {
+                if flight.wanted {
                     self.n_awaited -= 1;
                     self.cache.hold(expert, true);
                     self.ready.push(expert);
                 }
             }
-            Err(cause) => self.failed_read(expert, slot, &cause),
+            Err(cause) => self.failed_read(expert, slot, flight, &cause),
         }
     }
 
-    /// Reads again while there is hope.
-    fn failed_read(&mut self, expert: u32, slot: Slot, cause: &ReadError) {
-        let key = self.records[expert as usize].record.key;
-        let flight = self.flights.get_mut(&expert).expect("its read just ended");
+    /// Reads again while there is hope, from another copy where there is one.
+    fn failed_read(&mut self, expert: u32, slot: Slot, flight: Flight, cause: &ReadError) {
+        let record = &self.records[expert as usize].record;
+        let (key, copy) = (record.key, flight.copy);
+        let path = self.copies.path(record, copy).display().to_string();
         if matches!(cause, ReadError::Checksum { .. }) {
             self.stats.checksum_failures += 1;
+            self.copies.mark_changed(expert, copy);
         }
         if flight.attempts < ATTEMPTS_MAX {
-            warn!(%key, attempt = flight.attempts, %cause, "an expert could not be read; reading it again");
-            flight.attempts += 1;
+            warn!(%key, path, attempt = flight.attempts, %cause, "an expert could not be read; reading it again");
             self.stats.retries += 1;
-            return self.submit(expert, slot);
+            let again = Flight { attempts: flight.attempts + 1, ..flight };
+            return self.submit(expert, slot, again, Some(copy));
         }
-        let Flight { attempts, wanted } = self.flights.remove(&expert).expect("looked up above");
         self.cache.give_back(expert, slot);
-        if wanted {
+        if flight.wanted {
             self.n_awaited -= 1;
-            self.fail(expert, Error::Unreadable { key, attempts, cause: cause.to_string() });
+            let (attempts, cause) = (flight.attempts, format!("{path}: {cause}"));
+            self.fail(expert, Error::Unreadable { key, attempts, cause });
         }
     }
 

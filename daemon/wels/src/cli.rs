@@ -83,6 +83,10 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "POLICY")]
     pub(crate) expert_policy: Option<Policy>,
 
+    /// A copy of the pack on another drive, for experts: both are read, by their speed, and each repairs the other.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mirror: Option<PathBuf>,
+
     /// Write to this file which experts each step wanted, for `wels replay`: numbers only, no text.
     #[arg(long, value_name = "FILE")]
     pub(crate) record_routes: Option<PathBuf>,

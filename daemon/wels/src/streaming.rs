@@ -1,12 +1,12 @@
 //! Models larger than the memory they may take: routed experts stay on the drive and come as they are wanted.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use experts::disk::{Choice, Drive, Load};
-use experts::{Policy, Streaming};
+use experts::{Copies, Policy, Streaming};
 use model::{KvShape, Options, activation_bytes};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -69,46 +69,77 @@ pub(crate) fn streaming(
     let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;
     let left = ram.saturating_sub(taken) as f64 * (1.0 - OVERHEAD_SHARE);
     let budget = left as u64;
-    let choice = choice(weights, compute.expert_profile.as_deref())?;
-    let paths: Vec<&Path> = weights.files().collect();
-    let disk = Drive::open(&paths, choice)?;
+    let (copies, choice) = copies(weights, compute)?;
+    let disk = Drive::open(&copies.files.concat(), choice)?;
     let experts = weights.record_bytes();
     let profile = compute.expert_profile.clone();
     let chosen = chosen(profile.as_deref()).unwrap_or_default();
     let policy = compute.expert_policy.unwrap_or(chosen.policy);
     let pinned_share = if compute.expert_policy.is_some() { 0.0 } else { chosen.pinned_share };
     info!(ram, taken, budget, experts, ?choice, %policy, pinned_share, "experts are read from the drive");
-    Ok(Streaming { disk, budget, policy, pinned_share, profile })
+    Ok(Streaming { disk, budget, policy, pinned_share, copies, profile })
 }
 
-/// How to read the drive that the experts are on. It differs from drive to drive, so it is measured, and kept beside the
-/// profile.
-fn choice(weights: &Weights, profile: Option<&Path>) -> Result<Choice> {
+/// The model's files and copies of them, and how to read all their drives together.
+fn copies(weights: &Weights, compute: &Compute) -> Result<(Copies, Choice)> {
+    let own: Vec<PathBuf> = weights.files().map(Path::to_path_buf).collect();
+    let mut files = vec![own];
+    if let Some(mirror) = &compute.mirror {
+        files.push(mirrored(weights, mirror)?);
+    }
+    let kept = |copy: usize| {
+        let profile = compute.expert_profile.as_ref()?;
+        Some(profile.with_extension(if copy == 0 { "drive.json" } else { "mirror.json" }))
+    };
+    let drives = files.iter().enumerate().map(|(copy, files)| drive(weights, files, kept(copy).as_deref()));
+    let drives = drives.collect::<Result<Vec<_>>>()?;
+    let depth = drives.iter().map(|drive| drive.choice.depth).sum();
+    let choice = Choice { depth, ..drives[0].choice };
+    Ok((Copies { files, bytes_per_s: drives.iter().map(|drive| drive.bytes_per_s).collect() }, choice))
+}
+
+/// The files of a copy of the pack.
+fn mirrored(weights: &Weights, mirror: &Path) -> Result<Vec<PathBuf>> {
+    let read = |folder: &Path| std::fs::read(folder.join("pack.json"));
+    let doing = || format!("{} is no copy of the pack", mirror.display());
+    let (own, copy) =
+        (read(weights.path()).context("--mirror goes with a pack")?, read(mirror).with_context(doing)?);
+    if own != copy {
+        bail!("{} is another pack: its pack.json differs", mirror.display());
+    }
+    let name = |path: &Path| path.file_name().map(|name| mirror.join(name)).context("a file has a name");
+    weights.files().map(name).collect()
+}
+
+/// How to read a drive that experts are on. It differs from drive to drive, so it is measured, and kept beside the profile.
+fn drive(weights: &Weights, files: &[PathBuf], kept: Option<&Path>) -> Result<Kept> {
     let moe = weights.hyper().moe.as_ref().context("the model has no routed experts")?;
     let key = ExpertKey { layer: moe.n_dense_layers as u32, expert: 0 };
     let record = weights.record(key)?;
-    let path = weights.files().nth(record.extents[0].file).context("the model has no files")?;
-    let kept = profile.map(|profile| profile.with_extension("drive.json"));
-    let drive = std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?.dev();
-    let known = kept.as_deref().and_then(Kept::read).filter(|kept| kept.drive == drive);
-    if let Some(known) = known {
-        return Ok(known.choice);
+    let path = &files[record.extents[0].file];
+    let device = std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?.dev();
+    if let Some(known) = kept.and_then(Kept::read).filter(|kept| kept.device == device) {
+        return Ok(known);
     }
     let load = Load { record_bytes: record.bytes, is_checked: record.hash.is_some() };
     let measured = experts::disk::measure(path, load, MEASURE)?;
-    info!(choice = ?measured.choice, path = %path.display(), "the drive was measured");
-    if let Some(path) = &kept {
-        Kept { drive, choice: measured.choice }.write(path);
+    let choice = measured.choice;
+    let bytes_per_s = measured.bytes_per_s();
+    info!(?choice, bytes_per_s, path = %path.display(), "the drive was measured");
+    let drive = Kept { device, choice, bytes_per_s };
+    if let Some(path) = kept {
+        drive.write(path);
     }
-    Ok(measured.choice)
+    Ok(drive)
 }
 
 /// What was measured of a drive.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     /// The system's number of it.
-    drive: u64,
+    device: u64,
     choice: Choice,
+    bytes_per_s: f64,
 }
 
 impl Kept {

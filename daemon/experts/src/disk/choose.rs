@@ -75,6 +75,13 @@ pub struct Measured {
     pub choice: Choice,
 }
 
+impl Measured {
+    /// Bytes a second of what was chosen.
+    pub fn bytes_per_s(&self) -> f64 {
+        self.speeds.iter().find(|speed| speed.choice == self.choice).map_or(0.0, |speed| speed.bytes_per_s)
+    }
+}
+
 /// The smallest depth that is within 3 % of the best; of two such ways, the faster. `None` of none.
 pub(super) fn choose(speeds: &[Speed]) -> Option<Choice> {
     let best = speeds.iter().map(|speed| speed.bytes_per_s).fold(0.0, f64::max);

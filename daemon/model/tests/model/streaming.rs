@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use experts::disk::sim::{Fault, Odds, SimControl, SimDisk, SimFile};
 use experts::disk::{Choice, Disk, Drive, Method};
-use experts::{Origin, Policy, Streaming};
+use experts::{Copies, Origin, Policy, Streaming};
 use fixtures::Expected;
 use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
 use weights::{ExpertKey, ImportOptions, Weights};
@@ -55,7 +55,14 @@ fn streamed(path: &Path, options: &Options, share: f64, policy: Policy, disk: Bo
     let weights = Arc::new(weights::open_resident(path, &mut |_| {}).unwrap());
     let budget = (record_bytes(&weights) as f64 * share) as u64;
     let bind = |budget, disk| {
-        let origin = Origin::Drive(Streaming { disk, budget, policy, pinned_share: 0.0, profile: None });
+        let origin = Origin::Drive(Streaming {
+            disk,
+            budget,
+            policy,
+            pinned_share: 0.0,
+            copies: copies(&weights, &[]),
+            profile: None,
+        });
         Model::with_experts(Arc::clone(&weights), options, origin)
     };
     let least = match bind(0, drive(&weights)) {
@@ -63,6 +70,14 @@ fn streamed(path: &Path, options: &Options, share: f64, policy: Policy, disk: Bo
         other => panic!("a budget of nothing: {other:?}", other = other.map(drop)),
     };
     bind(budget.max(least), disk).unwrap()
+}
+
+/// The model's files and copies of them in other folders, on drives of the same speed.
+fn copies(weights: &Weights, mirrors: &[&Path]) -> Copies {
+    let own: Vec<PathBuf> = weights.files().map(Path::to_path_buf).collect();
+    let mirrored = |folder: &&Path| own.iter().map(|path| folder.join(path.file_name().unwrap())).collect();
+    let files: Vec<Vec<PathBuf>> = std::iter::once(own.clone()).chain(mirrors.iter().map(mirrored)).collect();
+    Copies { bytes_per_s: vec![1e9; files.len()], files }
 }
 
 fn drive(weights: &Weights) -> Box<dyn Disk> {
@@ -280,4 +295,45 @@ fn a_file_cut_while_it_is_served_fails_requests_and_nothing_else() {
     std::fs::write(&path, bytes).unwrap();
     let (_, again) = logits_of(&mut model, &ids, 4, 64);
     assert!(again == whole, "the file is whole again");
+}
+
+#[test]
+fn a_mirror_gives_what_the_drive_cannot_and_repairs_it() {
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
+    let mirror = packs.path().join("mirror");
+    std::fs::create_dir(&mirror).unwrap();
+    for name in ["dense.bin", "experts.bin"] {
+        std::fs::copy(pack.join(name), mirror.join(name)).unwrap();
+    }
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
+    let options = options(Precision::Fast);
+    let (_, whole) = logits_of(&mut bind_with(&pack, options.clone()), &ids, 4, 64);
+    // Every record of the pack has changed.
+    let path = pack.join("experts.bin");
+    let good = std::fs::read(&path).unwrap();
+    let bad: Vec<u8> =
+        good.iter().enumerate().map(|(i, byte)| if i % 1000 == 7 { byte ^ 4 } else { *byte }).collect();
+    std::fs::write(&path, bad).unwrap();
+    let weights = Arc::new(weights::open_resident(&pack, &mut |_| {}).unwrap());
+    let copies = copies(&weights, &[&mirror]);
+    let disk = Drive::open(&copies.files.concat(), Choice { method: Method::Pread, depth: 2 }).unwrap();
+    let budget = record_bytes(&weights) / 4;
+    let streaming = Streaming { disk, budget, policy: Policy::Lru, pinned_share: 0.0, copies, profile: None };
+    let mut model = Model::with_experts(weights, &options, Origin::Drive(streaming)).unwrap();
+    let (_, rows) = logits_of(&mut model, &ids, 4, 64);
+    assert!(rows == whole);
+    let stats = model.streaming().unwrap();
+    assert!(
+        stats.repairs > 0 && stats.repairs == stats.checksum_failures && stats.failures == 0,
+        "{stats:?}"
+    );
+    // What was used is as it was written again, and is read from both.
+    let before = model.streaming().unwrap().checksum_failures;
+    let (_, again) = logits_of(&mut model, &ids, 4, 64);
+    assert!(again == whole);
+    let repaired = std::fs::read(&path).unwrap();
+    let n_bad = repaired.iter().zip(&good).filter(|(a, b)| a != b).count();
+    assert!(n_bad < good.len() / 1000 / 2, "{n_bad}");
+    assert!(model.streaming().unwrap().checksum_failures - before < before);
 }
