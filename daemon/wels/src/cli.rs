@@ -77,6 +77,10 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) ram: Option<u64>,
 
+    /// Memory for experts alone: those beyond it stay on the drive, whatever --ram would allow.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) expert_memory: Option<u64>,
+
     /// Which expert makes room for another while they are read from the drive: lru (the one not used for longest), or
     /// lfru:STEPS (the one used least, where a use counts half after so many steps). By default what `wels replay --choose`
     /// has written beside the profile, else lru.

@@ -34,7 +34,8 @@ const SWEEP_TOKENS: usize = 2048;
 pub(crate) fn limit(weights: &Weights, compute: &Compute) -> Result<Option<u64>> {
     let all = (machine::memory().0 as f64 * MEMORY_SHARE) as u64;
     let limit = compute.ram.unwrap_or(all);
-    if limit == 0 || weights.bytes() + RESERVE_BYTES <= limit {
+    let beyond = compute.expert_memory.is_some_and(|memory| memory < weights.record_bytes());
+    if !beyond && (limit == 0 || weights.bytes() + RESERVE_BYTES <= limit) {
         return Ok(None);
     }
     if weights.hyper().moe.is_none() {
@@ -68,7 +69,7 @@ pub(crate) fn streaming(
     let step = activation_bytes(hyper, options.step_tokens, sequences);
     let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;
     let left = ram.saturating_sub(taken) as f64 * (1.0 - OVERHEAD_SHARE);
-    let budget = left as u64;
+    let budget = compute.expert_memory.unwrap_or(left as u64);
     let (copies, choice) = copies(weights, compute)?;
     let disk = Drive::open(&copies.files.concat(), choice)?;
     let experts = weights.record_bytes();
