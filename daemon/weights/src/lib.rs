@@ -40,7 +40,7 @@ pub use error::{BadField, Error, ValueProblem};
 pub use expert::{ExpertKey, ExpertPart};
 pub use generation::Generation;
 pub use hyper::{Architecture, Hyperparameters, Mla, Moe, Rope, RopeScaling};
-pub use import::{ImportOptions, ImportReport, Progress, Stage, import};
+pub use import::{Choice, Compress, ImportOptions, ImportReport, Progress, Reason, Sample, Stage, import};
 pub use provenance::{Provenance, SourceFile, SourceKind};
 pub use tensor::reference::{Gating, RopePairs};
 pub use tensor_view::Tensor;

@@ -20,6 +20,8 @@ pub(crate) struct Source {
     pub(crate) catalogue: Catalogue,
     pub(crate) files: Vec<DataFile>,
     pub(crate) provenance: Provenance,
+    /// A pack's table of records.
+    pub(crate) records: Option<pack::Experts>,
 }
 
 impl Source {

@@ -8,30 +8,34 @@ use tensor::BlockScale;
 use crate::catalogue::Entry;
 use crate::generation::Generation;
 use crate::source::Source;
-use crate::{Error, Hyperparameters, Provenance, Tensor, TokenizerFiles, mapped};
+use crate::{Error, Hyperparameters, Provenance, Tensor, TokenizerFiles, mapped, pack};
 
 /// Opens a pack folder, a GGUF file (any part of a split one) or a Hugging Face folder.
 ///
-/// Headers are read and checked, tensor data is mapped and touched only when used. Tensors that the architecture asks
+/// Headers are read and checked, tensor data is mapped and touched only when used; routed experts that a pack stores coded
+/// are decoded into memory. Tensors that the architecture asks
 /// for are known to be there in the right shape afterwards.
 ///
 /// # Errors
 /// Whatever is wrong with the files, naming the file and the place.
 pub fn open(path: &Path) -> Result<Weights, Error> {
     let source = Source::open(path)?;
-    let maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
+    let mut maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
     let shrunk = source.files.iter().zip(&maps).find(|(file, map)| (map.len() as u64) < file.bytes);
-    match shrunk {
-        Some((file, _)) => Err(Error::SourceChanged { path: file.path.clone() }),
-        None => Ok(Weights { source, maps }),
+    if let Some((file, _)) = shrunk {
+        return Err(Error::SourceChanged { path: file.path.clone() });
     }
+    if let Some(decoded) = pack::decoded(&source, &maps)? {
+        maps.push(decoded);
+    }
+    Ok(Weights { source, maps })
 }
 
 /// One opened model.
 #[derive(Debug)]
 pub struct Weights {
     source: Source,
-    /// One per file of the source.
+    /// One per file of the source, and one of what was decoded.
     maps: Vec<Mmap>,
 }
 

@@ -135,6 +135,7 @@ impl Parts {
             catalogue,
             files,
             provenance,
+            records: None,
         };
         source.check()?;
         Ok(source)

@@ -60,6 +60,7 @@ pub(crate) fn open(folder: &Path) -> Result<Source, Error> {
         provenance: Provenance::of(SourceKind::Safetensors, &files),
         catalogue,
         files,
+        records: None,
     };
     source.check()?;
     Ok(source)
