@@ -36,8 +36,7 @@ use tensor::DType;
 use planes::Float;
 use streams::Streams;
 
-/// Values of a chunk: what the importer holds, and what the code adapts to. Chunks of a quarter are 4 % slower to decode
-/// (a table each), larger ones no faster: `examples/codings.rs`.
+/// Values of a chunk: what a code adapts to, and what an importing core holds three times.
 const CHUNK_VALUES: usize = 256 << 10;
 /// Bytes of a chunk's count.
 const COUNT_BYTES: usize = 4;
@@ -85,7 +84,7 @@ pub(crate) struct Fault {
     pub(crate) what: &'static str,
 }
 
-/// Decodes parts; keeps its tables and buffers, some 32 KiB, between them.
+/// Decodes parts; keeps its tables and buffers, some 60 KiB, between them.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     streams: Streams,

@@ -1,8 +1,8 @@
 //! Static Huffman codes of bounded length.
 //!
 //! Lengths are found by package-merge (Larmore & Hirschberg 1990, "A fast algorithm for optimal length-limited Huffman
-//! codes"), so no code of at most [`LENGTH_MAX`] bits takes less. Against the entropy H of the symbols it loses less
-//! than a bit a symbol, for exponents of trained weights some 0.03 bits.
+//! codes"), so no code of at most [`LENGTH_MAX`] bits takes less; beyond the entropy of the symbols it takes less than a
+//! bit a symbol.
 
 /// Bits of the longest code: a table of 2^11 entries of 8 bytes is half of a small core's first cache.
 pub(super) const LENGTH_MAX: usize = 11;

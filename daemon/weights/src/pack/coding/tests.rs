@@ -127,6 +127,17 @@ fn a_second_chunks_fault_is_placed() {
     assert_eq!(fault, Fault { at: second, what: "a chunk is of an unknown kind" });
 }
 
+/// What the first version with codings wrote.
+#[test]
+fn stored_parts_of_old_are_read() {
+    for (dtype, name) in [(DType::BF16, "split-bf16"), (DType::F8E4M3, "split-fp8")] {
+        let values = weights(dtype, 1003, 42);
+        let path = format!("{}/tests/packs/{name}.bin", env!("CARGO_MANIFEST_DIR"));
+        let stored = std::fs::read(path).unwrap();
+        assert_eq!(decode(dtype, &stored, values.len()), Ok((values, stored.len())), "{dtype}");
+    }
+}
+
 fn dtypes() -> impl Strategy<Value = DType> {
     prop::sample::select(&DTYPES[..])
 }
