@@ -86,7 +86,8 @@ fn a_record_is_decoded_from_one_read() {
         for expert in 0..layer.xxh3.len() as u32 {
             let stored = stored(&pack, layer, expert);
             // A coded record is hashed whole.
-            assert_eq!(layer.hashed(expert), [0..stored.len() as u64]);
+            let whole = 0..stored.len() as u64;
+            assert_eq!(layer.hashed(expert), [whole]);
             assert_eq!(Hash::of_parts(&[Hash::of(&stored)]), layer.xxh3[expert as usize]);
             // Memory in pages, not clean.
             let mut memory = vec![0xaa; layer.stride as usize];

@@ -56,7 +56,7 @@ fn read_some(file: &File, next: &AtomicU64, n_reads: u64, start: Instant) -> io:
             break;
         }
         // Even ones forwards, odd ones from the end: the file's parts may lie apart.
-        let i = if i % 2 == 0 { i / 2 } else { n_reads - 1 - i / 2 };
+        let i = if i.is_multiple_of(2) { i / 2 } else { n_reads - 1 - i / 2 };
         file.read_exact_at(&mut buffer, i * READ_BYTES)?;
         bytes += READ_BYTES;
     }

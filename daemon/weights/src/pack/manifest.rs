@@ -182,7 +182,8 @@ impl RecordLayer {
     /// There is no such expert: a programmer's error.
     pub fn hashed(&self, expert: u32) -> Vec<Range<u64>> {
         if self.is_coded() {
-            return vec![0..self.stored_bytes(expert)];
+            let whole = 0..self.stored_bytes(expert);
+            return vec![whole];
         }
         self.parts.iter().map(|part| part.offset..part.offset + part.bytes).collect()
     }
