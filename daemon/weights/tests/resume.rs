@@ -111,8 +111,9 @@ fn an_import_killed_while_it_codes_goes_on_to_the_same_pack() {
     let mut random = Bytes(SEED);
     let some = (0..6).map(|_| first + random.below((last - first) as u64) as usize);
     // Just before and after it was decided; at the ends; where the files change places.
-    for kill_at in some.chain([first - 1, first, first + 1]).chain(last - 1..stages.len()) {
-        let dest = model.beside(&format!("pack-{kill_at}"));
+    let kills = some.chain([first - 1, first, first + 1]).chain(last - 1..stages.len());
+    for (i, kill_at) in kills.enumerate() {
+        let dest = model.beside(&format!("pack-{i}"));
         let status = run_child(&model, &dest, "KILL_AT_STEP", kill_at as u64, "").status;
         assert_eq!(status.signal(), Some(9), "seed {SEED:#x}, step {kill_at}: the child was not killed");
         if dest.exists() {
