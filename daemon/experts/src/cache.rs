@@ -51,14 +51,14 @@ struct Class {
 }
 
 impl Cache {
-    /// A cache of at most `budget` bytes for experts whose records take `record_bytes` each.
+    /// A cache of at most `budget` bytes for experts whose records take `record_bytes` each, `reserved` bytes of it for others.
     ///
     /// # Errors
     /// Fewer than `slots_min` records of some size fit.
     pub(crate) fn new(
         policy: Policy,
         record_bytes: &[usize],
-        budget: u64,
+        (budget, reserved): (u64, u64),
         slots_min: usize,
     ) -> Result<Self, Error> {
         let mut sizes = record_bytes.to_vec();
@@ -70,7 +70,7 @@ impl Cache {
             Class { slot_bytes, n_experts, n_slots, n_made: 0, free: Vec::new(), resident: Vec::new() }
         };
         let mut classes: Vec<Class> = sizes.iter().map(class).collect();
-        let least: u64 = classes.iter().map(Class::bytes).sum();
+        let least = reserved + classes.iter().map(Class::bytes).sum::<u64>();
         match budget.checked_sub(least) {
             Some(left) => share_out(&mut classes, left),
             None => {
@@ -280,7 +280,8 @@ mod tests {
 
     /// Room for `n_slots` of `n_experts` of one size.
     fn cache(policy: Policy, n_experts: usize, n_slots: usize) -> Cache {
-        Cache::new(policy, &vec![PAGE; n_experts], (n_slots * PAGE) as u64, 1).expect("at least one slot")
+        Cache::new(policy, &vec![PAGE; n_experts], ((n_slots * PAGE) as u64, 0), 1)
+            .expect("at least one slot")
     }
 
     /// A step that uses `experts`, one after the other; the misses.
@@ -352,7 +353,7 @@ mod tests {
     #[test]
     fn every_size_has_its_share_of_the_budget() {
         let sizes = [PAGE, 2 * PAGE, PAGE, 2 * PAGE, PAGE, 2 * PAGE];
-        let mut cache = Cache::new(Policy::Lru, &sizes, 6 * PAGE as u64, 1).expect("room");
+        let mut cache = Cache::new(Policy::Lru, &sizes, (6 * PAGE as u64, 0), 1).expect("room");
         step(&mut cache, false, &[0, 1, 2, 3, 4, 5]);
         assert_eq!(cache.slot_bytes(), 6 * PAGE as u64, "two of each size");
         let resident = (0..6).filter(|&expert| cache.is_resident(expert));
@@ -361,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_budget_below_one_record_of_each_size_is_refused() {
-        let new = |budget| Cache::new(Policy::Lru, &[PAGE, 2 * PAGE, PAGE], budget, 1).map(drop);
+        let new = |budget| Cache::new(Policy::Lru, &[PAGE, 2 * PAGE, PAGE], (budget, 0), 1).map(drop);
         let Err(Error::Budget { wanted, n_sizes, .. }) = new(3 * PAGE as u64 - 1) else {
             panic!("it is too small")
         };
@@ -374,7 +375,7 @@ mod tests {
         let mut sizes = vec![PAGE; 20];
         sizes.extend([7 * PAGE; 3]);
         for pages in 8..=41 {
-            let cache = Cache::new(Policy::Lru, &sizes, (pages * PAGE) as u64, 1).expect("room");
+            let cache = Cache::new(Policy::Lru, &sizes, ((pages * PAGE) as u64, 0), 1).expect("room");
             let bytes: u64 = cache.classes.iter().map(Class::bytes).sum();
             assert!(bytes <= (pages * PAGE) as u64, "{pages}");
             assert!(bytes as usize + PAGE > pages * PAGE || cache.classes[0].n_slots == 20, "{pages}");

@@ -44,6 +44,25 @@ pub struct Read {
     pub slot: Slot,
     /// What the bytes have to be; `None` where the file has no checksums.
     pub check: Option<Check>,
+    /// What to do with them then.
+    pub unpack: Option<Unpack>,
+}
+
+/// Decodes what was read, in the reader's thread.
+pub struct Unpack {
+    /// Where the record goes.
+    pub into: Slot,
+    /// Decodes the read's slot into it.
+    pub decode: Decode,
+}
+
+/// Decodes bytes into others.
+pub type Decode = Box<dyn FnOnce(&[u8], &mut [u8]) -> Result<(), weights::pack::Problem> + Send>;
+
+impl std::fmt::Debug for Unpack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpack").field("into", &self.into).finish_non_exhaustive()
+    }
 }
 
 /// A record's checksum: XXH3-64 of the parts' XXH3-64s, see `weights::pack`.
@@ -60,8 +79,10 @@ pub struct Check {
 pub struct Done {
     /// The read's.
     pub tag: u64,
-    /// The memory; its content means something only if the read went well.
+    /// The record; its content means something only if the read went well.
     pub slot: Slot,
+    /// What was read, where the record was decoded from it.
+    pub read: Option<Slot>,
     /// How it went.
     pub result: Result<(), ReadError>,
     /// When it ended.
@@ -92,6 +113,9 @@ pub enum ReadError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The bytes are those that were written, and no record.
+    #[error("{0}")]
+    Coding(weights::pack::Problem),
     /// Other bytes than were written.
     #[error("checksum {got}, want {want}")]
     Checksum {
@@ -120,7 +144,7 @@ pub trait Disk: Send {
 
     /// Takes back the first read of that name that still waits in line: it never ends. `None` where none waits: a read at
     /// the drive runs to its end.
-    fn cancel(&mut self, tag: u64) -> Option<Slot>;
+    fn cancel(&mut self, tag: u64) -> Option<Read>;
 }
 
 impl Check {

@@ -107,7 +107,7 @@ impl Experts {
             Origin::Drive(streaming) => {
                 let records = keys.map(|key| weights.record(key)).collect::<Result<_, _>>()?;
                 let memory = streaming.profile.clone().map(|path| Memory { path, saved: Instant::now() });
-                let mut streamer = Box::new(Streamer::new(records, streaming)?);
+                let mut streamer = Box::new(Streamer::new(weights, records, streaming)?);
                 if let Some(Memory { path, .. }) = &memory {
                     warm(&mut streamer, path, &layers, n_experts);
                 }

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{error, warn};
-use weights::{ExpertKey, Record};
+use weights::{ExpertKey, Record, Weights};
 
 use crate::cache::Cache;
 use crate::copies::{Chooser, Copies};
-use crate::disk::{Check, Disk, Done, Read, ReadError};
+use crate::disk::{Check, Disk, Done, Read, ReadError, Unpack};
 use crate::stats::{Busy, Stats};
 use crate::{Error, Policy, Slot};
 
@@ -55,6 +55,8 @@ impl std::fmt::Debug for Streaming {
 pub(crate) struct Streamer {
     records: Vec<Source>,
     cache: Cache,
+    weights: Arc<Weights>,
+    staging: Staging,
     disk: Box<dyn Disk>,
     copies: Chooser,
     /// By expert: reads under way.
@@ -81,9 +83,43 @@ pub(crate) struct Streamer {
 
 /// Where a record comes from.
 struct Source {
-    record: Record,
+    record: Arc<Record>,
     extents: Arc<[crate::disk::Extent]>,
     check: Option<Check>,
+}
+
+/// Memory that coded records are read to.
+struct Staging {
+    slot_bytes: usize,
+    n_max: usize,
+    n_made: usize,
+    free: Vec<Slot>,
+}
+
+impl Staging {
+    /// For so many coded records at once; for none where no record is coded.
+    fn new(records: &[Record], n_max: usize) -> Self {
+        let coded = records.iter().filter(|record| record.is_coded).map(|record| record.read_bytes);
+        let (slot_bytes, n_max) = coded.max().map_or((0, 0), |slot_bytes| (slot_bytes, n_max));
+        Self { slot_bytes, n_max, n_made: 0, free: Vec::new() }
+    }
+
+    /// Of all that it may take.
+    fn bytes(&self) -> u64 {
+        (self.slot_bytes * self.n_max) as u64
+    }
+
+    /// Whether what a record needs is there.
+    fn is_there(&self, record: &Record) -> bool {
+        !record.is_coded || !self.free.is_empty() || self.n_made < self.n_max
+    }
+
+    fn take(&mut self) -> Slot {
+        self.free.pop().unwrap_or_else(|| {
+            self.n_made += 1;
+            Slot::new(self.slot_bytes).expect("address space for what the budget has")
+        })
+    }
 }
 
 /// A read under way.
@@ -96,19 +132,26 @@ struct Flight {
 }
 
 impl Streamer {
-    pub(crate) fn new(records: Vec<Record>, streaming: Streaming) -> Result<Self, Error> {
+    pub(crate) fn new(
+        weights: &Arc<Weights>,
+        records: Vec<Record>,
+        streaming: Streaming,
+    ) -> Result<Self, Error> {
         let Streaming { disk, budget, policy, pinned_share, copies, .. } = streaming;
         let sizes: Vec<usize> = records.iter().map(|record| record.bytes).collect();
-        let cache = Cache::new(policy, &sizes, budget, SLOTS_MIN)?;
+        let staging = Staging::new(&records, 2 * disk.depth());
+        let cache = Cache::new(policy, &sizes, (budget, staging.bytes()), SLOTS_MIN)?;
         let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
         let source = |record: Record| {
-            let parts: Arc<[_]> = record.parts.clone().into();
+            let parts: Arc<[_]> = record.hashed.clone().into();
             let check = record.hash.map(|want| Check { parts, want });
-            Source { extents: record.extents.clone().into(), check, record }
+            Source { extents: record.extents.clone().into(), check, record: Arc::new(record) }
         };
         Ok(Self {
             records: records.into_iter().map(source).collect(),
             cache,
+            weights: Arc::clone(weights),
+            staging,
             disk,
             copies: Chooser::new(copies),
             flights: BTreeMap::new(),
@@ -274,6 +317,9 @@ impl Streamer {
                 self.guesses.pop_front();
                 continue;
             }
+            if !self.staging.is_there(&self.records[expert as usize].record) {
+                return;
+            }
             let slot = match self.likely {
                 // No more than keeps the drive busy: they may be wrong.
                 true if self.flights.len() >= self.disk.depth() => return,
@@ -294,7 +340,14 @@ impl Streamer {
         for expert in guesses.into_iter().rev() {
             if let Some(slot) = self.disk.cancel(u64::from(expert)) {
                 let flight = self.flights.remove(&expert).expect("listed above");
-                self.copies.end(flight.copy, self.records[expert as usize].record.bytes as u64);
+                self.copies.end(flight.copy, self.records[expert as usize].record.read_bytes as u64);
+                let slot = match slot.unpack {
+                    None => slot.slot,
+                    Some(unpack) => {
+                        self.staging.free.push(slot.slot);
+                        unpack.into
+                    }
+                };
                 self.cache.give_back(expert, slot);
                 self.guesses.push_front(expert);
                 self.stats.prefetches -= 1;
@@ -307,6 +360,9 @@ impl Streamer {
 
     fn start_wanted(&mut self) {
         while let Some(&expert) = self.todo.front() {
+            if !self.staging.is_there(&self.records[expert as usize].record) {
+                return;
+            }
             let urgent = self.flights.len() < 2 * self.disk.depth();
             match self.cache.take_slot(expert, urgent) {
                 Ok(Some(slot)) => {
@@ -326,30 +382,44 @@ impl Streamer {
     /// Starts to read an expert, not from the copy that has just failed if there is another.
     fn submit(&mut self, expert: u32, slot: Slot, mut flight: Flight, failed: Option<usize>) {
         let Source { record, extents, check } = &self.records[expert as usize];
-        flight.copy = self.copies.begin(expert, record.bytes as u64, failed);
+        flight.copy = self.copies.begin(expert, record.read_bytes as u64, failed);
         self.busy.begin();
+        let (slot, unpack) = match record.is_coded {
+            false => (slot, None),
+            true => {
+                let (weights, record) = (Arc::clone(&self.weights), Arc::clone(record));
+                let decode =
+                    Box::new(move |read: &[u8], into: &mut [u8]| weights.decode(&record, read, into));
+                (self.staging.take(), Some(Unpack { into: slot, decode }))
+            }
+        };
         self.disk.submit(Read {
             tag: u64::from(expert),
             extents: self.copies.extents(extents, flight.copy),
             slot,
             check: check.clone(),
+            unpack,
         });
         self.flights.insert(expert, flight);
     }
 
     /// A read has ended: the expert is in memory, or it is read again, or given up.
-    fn settle(&mut self, Done { tag, slot, result, ended }: Done) {
+    fn settle(&mut self, Done { tag, slot, read, result, ended }: Done) {
         let expert = tag as u32;
         self.busy.end(ended, self.flights.len() == 1);
         let flight = self.flights.remove(&expert).expect("the drive gives back what it was given");
         let Source { record, .. } = &self.records[expert as usize];
-        let bytes = record.bytes as u64;
+        let bytes = record.read_bytes as u64;
         self.stats.reads += 1;
         self.stats.bytes_read += bytes;
         self.copies.end(flight.copy, bytes);
+        let was_read: &[u8] = read.as_deref().unwrap_or(&slot);
+        if result.is_ok() {
+            self.stats.repairs += self.copies.repair(expert, record, was_read) as u64;
+        }
+        self.staging.free.extend(read);
         match result {
             Ok(()) => {
-                self.stats.repairs += self.copies.repair(expert, record, &slot) as u64;
                 self.cache.put(expert, slot);
                 if flight.wanted {
                     self.n_awaited -= 1;

@@ -6,7 +6,7 @@ use std::path::Path;
 use tensor::Matrix;
 
 use crate::catalogue::Entry;
-use crate::pack::{Hash, PAGE_BYTES};
+use crate::pack::{EXPERTS_FILE, Hash, PAGE_BYTES, Problem, RecordLayer, decode_record};
 use crate::weights::TensorIndex;
 use crate::{Error, ExpertKey, ExpertPart, Weights};
 
@@ -39,12 +39,18 @@ pub struct Record {
     pub key: ExpertKey,
     /// What to read.
     pub extents: Vec<Extent>,
-    /// Memory it takes: whole pages.
+    /// Memory that what is read takes: whole pages.
+    pub read_bytes: usize,
+    /// Memory the record takes: whole pages.
     pub bytes: usize,
     /// Bytes of its tensors, without what lies around them.
     pub data_bytes: u64,
-    /// Of the parts' bytes, in record order; `None` where the files have no checksums.
+    /// What is read has to be decoded by [`Weights::decode`] before it is the record.
+    pub is_coded: bool,
+    /// Of what is read: of the XXH3-64s of `hashed`, see [`crate::pack`]; `None` where the files have no checksums.
     pub hash: Option<Hash>,
+    /// What the hash is made of, in what is read.
+    pub hashed: Vec<Range<usize>>,
     /// Of each tensor, FP8 scales among them, where it lies in the memory, in record order.
     pub parts: Vec<Range<usize>>,
     matrices: [Placed; 3],
@@ -78,6 +84,12 @@ impl Weights {
         let order: Vec<TensorIndex> = flat.collect();
         let entries: Vec<&Entry> = order.iter().map(|&index| self.entry(index)).collect();
         let (extents, parts) = lay_out(&entries);
+        let bytes = extents.iter().map(|extent| extent.bytes).sum();
+        let layer = self.record_layer(key.layer);
+        let (extents, hashed) = match layer.filter(|layer| layer.is_coded()) {
+            Some(layer) => stored(layer, key.expert),
+            None => (extents, parts.clone()),
+        };
         let place = |index: TensorIndex| {
             let nth = order.iter().position(|&other| other == index).expect("made from these");
             parts[nth].clone()
@@ -88,9 +100,12 @@ impl Weights {
         });
         Ok(Record {
             key,
-            bytes: extents.iter().map(|extent| extent.bytes).sum(),
+            read_bytes: extents.iter().map(|extent| extent.bytes).sum(),
+            bytes,
             data_bytes: entries.iter().map(|entry| entry.bytes).sum(),
-            hash: self.record_hash(key),
+            is_coded: layer.is_some_and(RecordLayer::is_coded),
+            hash: layer.and_then(|layer| layer.xxh3.get(key.expert as usize)).copied(),
+            hashed,
             extents,
             parts,
             matrices,
@@ -115,11 +130,30 @@ impl Weights {
         })
     }
 
-    fn record_hash(&self, key: ExpertKey) -> Option<Hash> {
-        let layers = &self.headers().records.as_ref()?.layers;
-        let layer = layers.iter().find(|layer| layer.layer == key.layer)?;
-        layer.xxh3.get(key.expert as usize).copied()
+    /// Decodes what was read of a coded record into `memory`.
+    ///
+    /// # Errors
+    /// It is not what the pack's table says: nothing that has the record's hash.
+    ///
+    /// # Panics
+    /// The record is not of a pack, or the memory is smaller than the record: a programmer's error.
+    pub fn decode(&self, record: &Record, read: &[u8], memory: &mut [u8]) -> Result<(), Problem> {
+        let layer = self.record_layer(record.key.layer).expect("packs alone have coded records");
+        let stored = &read[..layer.stored_bytes(record.key.expert) as usize];
+        decode_record(layer, record.key.expert, stored, memory)
     }
+
+    fn record_layer(&self, layer: u32) -> Option<&RecordLayer> {
+        self.headers().records.as_ref()?.layers.iter().find(|records| records.layer == layer)
+    }
+}
+
+/// The read that brings a coded record, and what its hash is made of.
+fn stored(layer: &RecordLayer, expert: u32) -> (Vec<Extent>, Vec<Range<usize>>) {
+    let (offset, needed) = (layer.record_offset(expert), layer.stored_bytes(expert) as usize);
+    let bytes = needed.next_multiple_of(PAGE_BYTES as usize);
+    let hashed = layer.hashed(expert).into_iter().map(|range| range.start as usize..range.end as usize);
+    (vec![Extent { file: EXPERTS_FILE, offset, at: 0, bytes, needed }], hashed.collect())
 }
 
 /// Whole pages around the tensors, those that touch as one, and where each tensor lies in the memory they are read to.

@@ -9,23 +9,35 @@ use crate::catalogue::Entry;
 use crate::generation::Generation;
 use crate::resident::Resident;
 use crate::source::Source;
-use crate::{Error, Hyperparameters, Progress, Provenance, Tensor, TokenizerFiles, mapped};
+use crate::{Error, Hyperparameters, Progress, Provenance, Tensor, TokenizerFiles, mapped, pack};
 
 /// Opens a pack folder, a GGUF file (any part of a split one) or a Hugging Face folder.
 ///
-/// Headers are read and checked, tensor data is mapped and touched only when used. Tensors that the architecture asks
+/// Headers are read and checked, tensor data is mapped and touched only when used; routed experts that a pack stores coded
+/// are decoded into memory. Tensors that the architecture asks
 /// for are known to be there in the right shape afterwards.
 ///
 /// # Errors
 /// Whatever is wrong with the files, naming the file and the place.
 pub fn open(path: &Path) -> Result<Weights, Error> {
     let source = Source::open(path)?;
-    let maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
+    let mut maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
     let shrunk = source.files.iter().zip(&maps).find(|(file, map)| (map.len() as u64) < file.bytes);
-    match shrunk {
-        Some((file, _)) => Err(Error::SourceChanged { path: file.path.clone() }),
-        None => Ok(Weights { source, home: Home::Mapped(maps) }),
+    if let Some((file, _)) = shrunk {
+        return Err(Error::SourceChanged { path: file.path.clone() });
     }
+    if let Some(decoded) = pack::decoded(&source, &maps)? {
+        maps.push(decoded);
+    }
+    Ok(Weights { source, home: Home::Mapped(maps) })
+}
+
+/// Reads and checks a model's headers alone: tensors have no bytes.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_headers(path: &Path) -> Result<Weights, Error> {
+    Ok(Weights { source: Source::open(path)?, home: Home::Nowhere })
 }
 
 /// Opens a model whose routed experts are read by somebody else, from where [`Weights::record`] says; all other tensors
@@ -49,7 +61,9 @@ pub struct Weights {
 /// Where the bytes are.
 #[derive(Debug)]
 enum Home {
-    /// In maps, one per file of the source.
+    /// Headers alone were read.
+    Nowhere,
+    /// In maps, one per file of the source, and one of what was decoded.
     Mapped(Vec<Mmap>),
     /// In memory, all but routed experts.
     Resident(Resident),
@@ -137,6 +151,7 @@ impl Weights {
     fn bytes_at(&self, index: TensorIndex) -> &[u8] {
         let entry = self.entry(index);
         match &self.home {
+            Home::Nowhere => &[],
             Home::Mapped(maps) => {
                 let start = entry.offset as usize;
                 &maps[entry.file][start..start + entry.bytes as usize]

@@ -148,7 +148,7 @@ fn manifest_lies_are_found() {
     };
     let layer = |m: &mut Manifest| m.experts.as_mut().unwrap().layers[0].clone();
     let cases = [
-        (lie(&|m| m.version = 3), "version 3 is not supported"),
+        (lie(&|m| m.version = 4), "version 4 is not supported"),
         (lie(&|m| m.version = 0), "version 0 is not supported"),
         (lie(&|m| m.format = "zip".into()), "not \"wels-pack\""),
         (lie(&|m| m.hyperparameters.n_heads = 0), "n_heads"),

@@ -18,7 +18,7 @@ use support::gguf_files;
 use tempfile::TempDir;
 use tensor::DType;
 use weights::pack::Pack;
-use weights::{ImportOptions, import, open};
+use weights::{Compress, ImportOptions, import, open};
 
 /// Private memory of the import's process: heap, stacks of its threads, the program's own data.
 const LIMIT_KIB: u64 = 64 << 10;
@@ -26,7 +26,8 @@ const MIB: usize = 1 << 20;
 
 /// A checkpoint each 32 MiB, so that there is one before the kill.
 fn options(chunk_bytes: usize) -> ImportOptions {
-    ImportOptions { chunk_bytes, checkpoint_bytes: 32 << 20, ..ImportOptions::default() }
+    let compress = Compress::Always;
+    ImportOptions { chunk_bytes, checkpoint_bytes: 32 << 20, compress, ..ImportOptions::default() }
 }
 
 #[test]

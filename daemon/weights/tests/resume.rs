@@ -13,14 +13,16 @@ use std::process::{Command, Output};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use support::{Bytes, Model, contents, deepseek_fp8, gguf};
-use weights::{ImportOptions, ImportReport, import, open};
+use weights::{Compress, ImportOptions, ImportReport, Stage, import, open};
 
 const SEED: u64 = 0x5eed_f00d;
 /// What the child says when the import reports a full disk.
 const DISK_FULL: &str = "reported as a full disk";
 
 fn options() -> ImportOptions {
-    ImportOptions { chunk_bytes: 1500, checkpoint_bytes: 20_000, ..ImportOptions::default() }
+    // Experts are coded: an import of both passes.
+    let compress = Compress::Always;
+    ImportOptions { chunk_bytes: 1500, checkpoint_bytes: 20_000, compress, ..ImportOptions::default() }
 }
 
 /// Runs [`child`] in a process of its own.
@@ -95,6 +97,46 @@ fn a_killed_import_goes_on_to_the_same_pack() {
         assert!(contents(&dest).unwrap() == reference, "seed {SEED:#x}, step {kill_at}: packs differ");
     }
     assert!(resumed > 0, "seed {SEED:#x}: nothing was ever resumed");
+}
+
+#[test]
+fn an_import_killed_while_it_codes_goes_on_to_the_same_pack() {
+    let model = deepseek_fp8();
+    let (reference, mut stages) = (model.beside("complete"), Vec::new());
+    import(&model.path, &reference, &options(), &mut |p| stages.push(p.stage)).unwrap();
+    let reference = contents(&reference).unwrap();
+    let first = stages.iter().position(|stage| *stage == Stage::Code).unwrap();
+    let last = stages.iter().rposition(|stage| *stage == Stage::Code).unwrap();
+    assert!(last - first > 4, "too few steps to be killed in: {}", last - first);
+    let mut random = Bytes(SEED);
+    let some = (0..6).map(|_| first + random.below((last - first) as u64) as usize);
+    // Just before and after it was decided; at the ends; where the files change places.
+    let kills = some.chain([first - 1, first, first + 1]).chain(last - 1..stages.len());
+    for (i, kill_at) in kills.enumerate() {
+        let dest = model.beside(&format!("pack-{i}"));
+        let status = run_child(&model, &dest, "KILL_AT_STEP", kill_at as u64, "").status;
+        assert_eq!(status.signal(), Some(9), "seed {SEED:#x}, step {kill_at}: the child was not killed");
+        if dest.exists() {
+            assert_eq!(kill_at, stages.len() - 1);
+            continue;
+        }
+        let report = finish(&model, &dest);
+        assert!(report.resumed_bytes > 0, "seed {SEED:#x}, step {kill_at}: nothing was resumed");
+        assert!(contents(&dest).unwrap() == reference, "seed {SEED:#x}, step {kill_at}: packs differ");
+    }
+}
+
+#[test]
+fn a_kill_while_coding_does_not_copy_the_source_again() {
+    let model = deepseek_fp8();
+    let (dest, mut stages) = (model.beside("complete"), Vec::new());
+    import(&model.path, &dest, &options(), &mut |p| stages.push(p.stage)).unwrap();
+    let kill_at = stages.iter().rposition(|stage| *stage == Stage::Code).unwrap();
+    let dest = model.beside("pack");
+    run_child(&model, &dest, "KILL_AT_STEP", kill_at as u64, "");
+    let mut again = Vec::new();
+    import(&model.path, &dest, &options(), &mut |p| again.push(p.stage)).unwrap();
+    assert!(!again.contains(&Stage::Copy) && !again.contains(&Stage::Measure), "{again:?}");
 }
 
 #[test]

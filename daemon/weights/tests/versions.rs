@@ -12,6 +12,9 @@ use weights::{ExpertKey, ExpertPart, ImportOptions, import, open};
 /// What version 1 wrote about a pack of `tiny-deepseek-v3-k256.q4_k_m.gguf`: its hashes are of the published bytes.
 const VERSION_1: &[u8] = include_bytes!("packs/version-1.json");
 
+/// What version 2 wrote about the same: its hashes are of interleaved bytes.
+const VERSION_2: &[u8] = include_bytes!("packs/version-2.json");
+
 /// Data of a pack's file: zeros, and pieces at their places.
 fn file<'a>(bytes: u64, pieces: impl IntoIterator<Item = (u64, &'a [u8])>) -> Vec<u8> {
     let mut out = vec![0; bytes as usize];
@@ -45,5 +48,18 @@ fn a_pack_of_version_1_lies_row_after_row() {
     let pack = open(&dest).unwrap();
     assert!(pack.tensors().all(|tensor| tensor.layout == Layout::Rows));
     assert_equal(&source, &pack);
+    assert_eq!(Pack::open(&dest).unwrap().verify(&mut |_| {}).unwrap(), []);
+}
+
+#[test]
+fn a_pack_of_version_2_has_the_data_of_todays() {
+    let model = gguf("tiny-deepseek-v3-k256.q4_k_m.gguf");
+    let dest = model.beside("pack");
+    import(&model.path, &dest, &ImportOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(Manifest::parse(VERSION_2).unwrap().version, 2);
+    fs::write(dest.join("pack.json"), VERSION_2).unwrap();
+    let pack = open(&dest).unwrap();
+    assert!(pack.tensors().any(|tensor| tensor.layout == Layout::Rows16));
+    assert_equal(&open(&model.path).unwrap(), &pack);
     assert_eq!(Pack::open(&dest).unwrap().verify(&mut |_| {}).unwrap(), []);
 }

@@ -290,9 +290,22 @@ pub(crate) struct Import {
     /// Replace the pack if it is there already.
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Whether routed experts in BF16 or FP8 are stored coded, without loss; block formats (Q4_K and the like) never are.
+    #[arg(long, value_enum, default_value_t = Compress::Auto)]
+    pub(crate) compress: Compress,
     /// Print one line of JSON at the end instead of words.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compress {
+    /// Where measurements of this machine's drive and cores say that they are read faster then.
+    Auto,
+    /// No.
+    Never,
+    /// Whatever the drive: to save room.
+    Always,
 }
 
 #[derive(Debug, Args)]

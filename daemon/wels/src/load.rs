@@ -16,9 +16,9 @@ use crate::{catalogue, machine, streaming};
 
 /// Opens a model to run it: mapped where it fits in memory, else without its routed experts, which stay on the drive.
 pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weights>> {
-    let mapped = weights(path)?;
-    if streaming::limit(&mapped, compute)?.is_none() {
-        return Ok(mapped);
+    let headers = weights::open_headers(path).with_context(|| cannot_open(path))?;
+    if streaming::limit(&headers, compute)?.is_none() {
+        return weights(path);
     }
     let doing = || format!("cannot load the model {}", path.display());
     Ok(Arc::new(weights::open_resident(path, &mut |_| {}).with_context(doing)?))
@@ -32,8 +32,11 @@ pub(crate) fn weights(path: &Path) -> Result<Arc<Weights>> {
             path.display()
         );
     }
-    let weights = weights::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
-    Ok(Arc::new(weights))
+    Ok(Arc::new(weights::open(path).with_context(|| cannot_open(path))?))
+}
+
+fn cannot_open(path: &Path) -> String {
+    format!("cannot open the model {}", path.display())
 }
 
 /// Binds the weights to a layer loop on the device asked for.

@@ -5,7 +5,6 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Done, Read};
-use crate::Slot;
 
 /// Reads in the order they came; as long as there are slots, as every read brings its own.
 #[derive(Debug, Default)]
@@ -91,10 +90,10 @@ impl Desk {
         Some(done)
     }
 
-    pub(super) fn cancel(&mut self, tag: u64) -> Option<Slot> {
+    pub(super) fn cancel(&mut self, tag: u64) -> Option<Read> {
         let read = self.line.take_back(tag)?;
         self.n_under_way -= 1;
-        Some(read.slot)
+        Some(read)
     }
 }
 
@@ -103,6 +102,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
+    use crate::Slot;
 
     /// Reads 0 to 2 in a line that nobody serves.
     fn desk() -> (Desk, Sender<Done>) {
@@ -110,7 +110,7 @@ mod tests {
         let mut desk = Desk::new(Arc::default(), ended);
         for tag in 0..3 {
             let slot = Slot::new(1).expect("memory");
-            desk.submit(Read { tag, extents: Arc::from([]), slot, check: None });
+            desk.submit(Read { tag, extents: Arc::from([]), slot, check: None, unpack: None });
         }
         (desk, done)
     }
@@ -134,7 +134,7 @@ mod tests {
         (0..3).for_each(|tag| assert!(desk.cancel(tag).is_some()));
         assert!(desk.next(true).is_none(), "nothing is under way: nothing to wait for");
         let slot = Slot::new(1).expect("memory");
-        desk.submit(Read { tag: 9, extents: Arc::from([]), slot, check: None });
+        desk.submit(Read { tag: 9, extents: Arc::from([]), slot, check: None, unpack: None });
         assert_eq!(desk.line.wait().map(|read| read.tag), Some(9));
         desk.line.close();
         assert!(desk.line.wait().is_none() && desk.line.is_closed());

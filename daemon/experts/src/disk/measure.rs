@@ -108,7 +108,13 @@ impl Places {
         self.n_used += 1;
         let needed = self.bytes.min((self.file_bytes - offset) as usize);
         let extent = Extent { file: 0, offset, at: 0, bytes: self.bytes, needed };
-        Read { tag: needed as u64, extents: Arc::from([extent]), slot, check: self.check.clone() }
+        Read {
+            tag: needed as u64,
+            extents: Arc::from([extent]),
+            slot,
+            check: self.check.clone(),
+            unpack: None,
+        }
     }
 }
 

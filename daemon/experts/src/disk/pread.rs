@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use super::files::Files;
 use super::line::{Desk, Line};
 use super::{DEPTH_MAX, Disk, Done, Read};
-use crate::{Error, Slot};
+use crate::Error;
 
 /// Threads that each read one record at a time, check it, and take the next.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Disk for PreadPool {
         self.desk.next(wait)
     }
 
-    fn cancel(&mut self, tag: u64) -> Option<Slot> {
+    fn cancel(&mut self, tag: u64) -> Option<Read> {
         self.desk.cancel(tag)
     }
 }

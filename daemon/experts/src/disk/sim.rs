@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::random::Random;
 use super::{Disk, Done, Extent, Read};
-use crate::Slot;
 
 /// What is read.
 #[derive(Debug)]
@@ -196,9 +195,9 @@ impl Disk for SimDisk {
         Some(self.end(started))
     }
 
-    fn cancel(&mut self, tag: u64) -> Option<Slot> {
+    fn cancel(&mut self, tag: u64) -> Option<Read> {
         let place = self.waiting.iter().position(|read| read.tag == tag)?;
-        self.waiting.remove(place).map(|read| read.slot)
+        self.waiting.remove(place)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::{Done, Extent, Read, ReadError};
+use super::{Done, Extent, Read, ReadError, Unpack};
 use crate::PAGE_BYTES;
 
 /// An extent on its way.
@@ -85,8 +85,16 @@ impl Read {
 
     /// Ends the read: what came is checked, unless something was wrong already.
     pub(super) fn end(self, came: Result<(), ReadError>) -> Done {
-        let result = came.and_then(|()| self.check.map_or(Ok(()), |check| check.run(&self.slot)));
-        Done { tag: self.tag, slot: self.slot, result, ended: Instant::now() }
+        let Self { tag, slot, check, unpack, .. } = self;
+        let checked = came.and_then(|()| check.map_or(Ok(()), |check| check.run(&slot)));
+        let (slot, read, result) = match unpack {
+            None => (slot, None, checked),
+            Some(Unpack { mut into, decode }) => {
+                let decoded = checked.and_then(|()| decode(&slot, &mut into).map_err(ReadError::Coding));
+                (into, Some(slot), decoded)
+            }
+        };
+        Done { tag, slot, read, result, ended: Instant::now() }
     }
 }
 
@@ -162,7 +170,7 @@ mod tests {
         let read = |extents: &[Extent], parts: Vec<Range<usize>>| {
             let slot = Slot::new(16384).expect("memory");
             let check = Some(Check { parts: parts.into(), want: Hash(0) });
-            Read { tag: 0, extents: extents.into(), slot, check }.check_shape(1)
+            Read { tag: 0, extents: extents.into(), slot, check, unpack: None }.check_shape(1)
         };
         read(&[EXTENT], vec![0..16384, 16384..16384]).expect("fits exactly");
         for extent in [

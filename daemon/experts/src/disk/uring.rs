@@ -24,7 +24,7 @@ use super::files::Files;
 use super::line::{Desk, Line};
 use super::transfer::Transfer;
 use super::{DEPTH_MAX, Disk, Done, Read, ReadError};
-use crate::{Error, Slot};
+use crate::Error;
 
 /// Entries that are handed to the kernel at once, for each read at the drive: a record in a GGUF file has three extents.
 const ENTRIES_PER_READ: usize = 4;
@@ -81,7 +81,7 @@ impl Disk for Uring {
         self.desk.next(wait)
     }
 
-    fn cancel(&mut self, tag: u64) -> Option<Slot> {
+    fn cancel(&mut self, tag: u64) -> Option<Read> {
         self.desk.cancel(tag)
     }
 }

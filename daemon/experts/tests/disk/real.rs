@@ -181,7 +181,7 @@ fn a_read_is_taken_back_or_comes_never_both() {
         for tag in 0..100 {
             disk.submit(read(tag, &[extent(0, 0, bytes.len(), bytes.len())], None));
         }
-        let mut cancel = |tag: &u64| disk.cancel(*tag).is_some_and(|slot| slot.len() == bytes.len());
+        let mut cancel = |tag: &u64| disk.cancel(*tag).is_some_and(|read| read.slot.len() == bytes.len());
         let taken: Vec<_> = (0..100).rev().filter(&mut cancel).collect();
         assert!(disk.cancel(1000).is_none(), "{name}");
         let mut tags: Vec<_> = drain(&mut *disk).iter().map(|done| done.tag).chain(taken).collect();
@@ -293,7 +293,13 @@ fn outcome(disk: &mut dyn Disk, reads: &[Vec<Extent>]) -> Vec<Result<Vec<Vec<u8>
     for (tag, extents) in reads.iter().enumerate() {
         let bytes = extents.iter().map(|extent| extent.bytes).sum();
         let slot = Slot::new(bytes).expect("memory");
-        disk.submit(Read { tag: tag as u64, extents: Arc::from(&extents[..]), slot, check: None });
+        disk.submit(Read {
+            tag: tag as u64,
+            extents: Arc::from(&extents[..]),
+            slot,
+            check: None,
+            unpack: None,
+        });
     }
     let mut ended = drain(disk);
     ended.sort_unstable_by_key(|done| done.tag);

@@ -139,7 +139,7 @@ fn only_reads_that_wait_are_taken_back() {
     let mut disk = sim(5).with_depth(2);
     (0..4).for_each(|tag| disk.submit(record(tag)));
     assert!(disk.cancel(0).is_none() && disk.cancel(1).is_none(), "at the drive");
-    assert_eq!(disk.cancel(3).expect("waits").len(), RECORD);
+    assert_eq!(disk.cancel(3).expect("waits").slot.len(), RECORD);
     assert!(disk.cancel(3).is_none(), "is gone");
     let mut tags: Vec<_> = drain(&mut disk).iter().map(|done| done.tag).collect();
     tags.sort_unstable();

@@ -71,7 +71,7 @@ pub(crate) fn extent(file: usize, offset: u64, n_bytes: usize, file_bytes: usize
 
 pub(crate) fn read(tag: u64, extents: &[Extent], check: Option<Check>) -> Read {
     let bytes = extents.iter().map(|extent| extent.at + extent.bytes).max().unwrap_or(0);
-    Read { tag, extents: Arc::from(extents), slot: Slot::new(bytes).expect("memory"), check }
+    Read { tag, extents: Arc::from(extents), slot: Slot::new(bytes).expect("memory"), check, unpack: None }
 }
 
 /// The checksum of the record whose parts lie there in these bytes.

@@ -8,7 +8,7 @@ use experts::disk::{Choice, Disk, Drive, Method};
 use experts::{Copies, Origin, Policy, Streaming};
 use fixtures::Expected;
 use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
-use weights::{ExpertKey, ImportOptions, Weights};
+use weights::{Compress, ExpertKey, ImportOptions, Weights};
 
 use crate::support::{bind_with, greedy, logits_of};
 
@@ -35,9 +35,14 @@ fn fixtures() -> [(fixtures::Model, &'static str); 5] {
 
 /// A pack made from a model.
 fn packed(fixture: &fixtures::Model, folder: &Path) -> PathBuf {
+    packed_with(fixture, folder, Compress::Never)
+}
+
+fn packed_with(fixture: &fixtures::Model, folder: &Path, compress: Compress) -> PathBuf {
     let name = fixture.path.file_name().unwrap().to_string_lossy().into_owned();
-    let pack = folder.join(name + ".wels");
-    weights::import(&fixture.path, &pack, &ImportOptions::default(), &mut |_| {}).unwrap();
+    let pack = folder.join(format!("{name}-{compress:?}.wels"));
+    let options = ImportOptions { compress, ..ImportOptions::default() };
+    weights::import(&fixture.path, &pack, &options, &mut |_| {}).unwrap();
     pack
 }
 
@@ -47,7 +52,7 @@ fn record_bytes(weights: &Weights) -> u64 {
     let layers = moe.n_dense_layers as u32..weights.hyper().n_layers as u32;
     let keys =
         layers.flat_map(|layer| (0..moe.n_experts as u32).map(move |expert| ExpertKey { layer, expert }));
-    keys.map(|key| weights.record(key).unwrap().bytes as u64).sum()
+    keys.map(|key| weights.record(key).unwrap()).map(|record| record.bytes as u64).sum()
 }
 
 /// The model with room for a share of its experts (at least two of each size), read by `disk`.
@@ -97,8 +102,9 @@ fn the_same_tokens_come_out_with_any_share_of_the_experts_in_memory() {
     let packs = tempfile::tempdir().unwrap();
     for (fixture, expected) in &fixtures() {
         let ids = Expected::read(expected).u32("p33.input_ids");
-        // As it was published, and as a pack.
-        let paths = [fixture.path.clone(), packed(fixture, packs.path())];
+        // As it was published, and as packs with raw and with coded records.
+        let coded = packed_with(fixture, packs.path(), Compress::Always);
+        let paths = [fixture.path.clone(), packed(fixture, packs.path()), coded];
         let cases = paths.iter().flat_map(|path| [Precision::F32, Precision::Fast].map(|p| (path, p)));
         for (path, precision) in cases {
             let options = options(precision);

@@ -7,11 +7,12 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use super::decide::coding_of;
 use super::journal::State;
 use super::plan::{Plan, Slot};
-use super::workspace::{JOURNAL, Workspace, discard, write_error};
+use super::workspace::{JOURNAL, REWRITTEN, Workspace, discard, write_error};
 use crate::Error;
-use crate::pack::{Hash, MANIFEST, Manifest, SideFile};
+use crate::pack::{EXPERTS, Experts, Hash, MANIFEST, Manifest, PAGE_BYTES, SideFile};
 
 /// The manifest with all hashes.
 pub(super) fn manifest(plan: &Plan, state: &State) -> Manifest {
@@ -30,11 +31,32 @@ pub(super) fn manifest(plan: &Plan, state: &State) -> Manifest {
     for (layer, parts) in layers.zip(parts) {
         layer.xxh3 = parts.iter().map(|parts| Hash::of_parts(parts)).collect();
     }
+    if let Some(experts) = manifest.experts.as_mut().filter(|_| state.is_coded()) {
+        place_rewritten(experts, state);
+    }
     for (file, digest) in manifest.provenance.files.iter_mut().zip(&state.digests) {
         file.sha256 = Some(digest.clone());
     }
     manifest.files = plan.side_files.iter().map(|(name, content)| side_file(name, content)).collect();
     manifest
+}
+
+/// Puts codings, places, sizes and hashes of rewritten records into the table.
+fn place_rewritten(experts: &mut Experts, state: &State) {
+    let choices = state.choices.as_deref().unwrap_or_default();
+    let mut records = state.rewritten.as_slice();
+    experts.bytes = 0;
+    for layer in &mut experts.layers {
+        let (of_layer, rest) = records.split_at(layer.xxh3.len());
+        records = rest;
+        layer.parts.iter_mut().for_each(|part| part.coding = coding_of(choices, part));
+        layer.offset = experts.bytes;
+        if layer.is_coded() {
+            layer.stored = of_layer.iter().map(|(bytes, _)| *bytes).collect();
+            layer.xxh3 = of_layer.iter().map(|(_, hash)| *hash).collect();
+        }
+        experts.bytes += of_layer.iter().map(|(bytes, _)| bytes.next_multiple_of(PAGE_BYTES)).sum::<u64>();
+    }
 }
 
 fn side_file(name: &str, content: &[u8]) -> SideFile {
@@ -54,6 +76,12 @@ pub(super) fn write(
     }
     step(MANIFEST);
     write_synced(&workspace.part.join(MANIFEST), &manifest.to_json())?;
+    let rewritten = workspace.part.join(REWRITTEN);
+    if rewritten.exists() {
+        step(EXPERTS);
+        let experts = workspace.part.join(EXPERTS);
+        fs::rename(&rewritten, &experts).map_err(Error::io(&experts, "rename to"))?;
+    }
     sync_dir(&workspace.part)
 }
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use tensor::{DType, Layout};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::Compress;
 use crate::catalogue::Entry;
 use crate::expert::ExpertKey;
 use crate::hf::{TOKENIZER, TOKENIZER_CONFIG};
 use crate::pack::{
-    CHAT_TEMPLATE, Dense, DenseTensor, Experts, FORMAT, GGUF_TOKENIZER, Hash, LICENCE, Manifest, PAGE_BYTES,
-    PART_ALIGN, RecordLayer, RecordPart, VERSION, group_bytes, layout_of,
+    CHAT_TEMPLATE, Coding, Dense, DenseTensor, Experts, FORMAT, GGUF_TOKENIZER, Hash, LICENCE, Manifest,
+    PAGE_BYTES, PART_ALIGN, RecordLayer, RecordPart, VERSION, group_bytes, layout_of,
 };
 use crate::source::Source;
 use crate::{Error, ExpertPart, TokenizerFiles};
@@ -70,18 +71,18 @@ pub(super) enum Slot {
 /// A whole import.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Complete but for hashes.
+    /// Complete but for hashes and codings.
     pub(super) manifest: Manifest,
     /// In source order: by file, then by offset.
     pub(super) pieces: Vec<Piece>,
     /// Name and content.
     pub(super) side_files: Vec<(&'static str, Vec<u8>)>,
-    /// Changes if anything does: source files, tables, format.
+    /// Changes if anything does: source files, tables, format, what is asked about coding.
     pub(super) fingerprint: String,
 }
 
 impl Plan {
-    pub(super) fn new(source: &Source) -> Result<Self, Error> {
+    pub(super) fn new(source: &Source, compress: Compress) -> Result<Self, Error> {
         let entries = source.catalogue.entries();
         let is_expert = |entry: &&Entry| ExpertKey::parse(&entry.name).is_some();
         let (experts, mut dense): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(is_expert);
@@ -98,7 +99,7 @@ impl Plan {
             files: Vec::new(),
         };
         pieces.sort_by_key(|piece| (piece.file, piece.offset));
-        let fingerprint = fingerprint(source, &manifest);
+        let fingerprint = fingerprint(source, &manifest, compress);
         Ok(Self { manifest, pieces, side_files: side_files(source), fingerprint })
     }
 
@@ -108,7 +109,18 @@ impl Plan {
         groups.map(|group| 2 * group.bytes).max().unwrap_or(1).max(limit)
     }
 
-    /// Sizes of `dense.bin` and `experts.bin`.
+    /// Layers with routed experts.
+    pub(super) fn layers(&self) -> &[RecordLayer] {
+        self.manifest.experts.as_ref().map_or(&[], |experts| &experts.layers)
+    }
+
+    /// All records in file order: indices of their layers, and their experts.
+    pub(super) fn records(&self) -> impl Iterator<Item = (usize, u32)> {
+        let layers = self.layers().iter().enumerate();
+        layers.flat_map(|(i, layer)| (0..layer.xxh3.len() as u32).map(move |expert| (i, expert)))
+    }
+
+    /// Sizes of `dense.bin` and `experts.bin`, as they are before anything is coded.
     pub(super) fn file_sizes(&self) -> (u64, Option<u64>) {
         (self.manifest.dense.bytes, self.manifest.experts.as_ref().map(|experts| experts.bytes))
     }
@@ -187,13 +199,15 @@ fn record_layer(layer: u32, offset: u64, n_experts: usize, first: &Parts<'_>) ->
             dtype: entry.dtype,
             shape: entry.shape.clone(),
             layout,
+            coding: Coding::Raw,
             offset,
             bytes: entry.bytes,
         });
         end = offset + entry.bytes;
     }
     let stride = end.next_multiple_of(PAGE_BYTES);
-    RecordLayer { layer, offset, stride, record_bytes: end, parts, xxh3: vec![Hash::default(); n_experts] }
+    let xxh3 = vec![Hash::default(); n_experts];
+    RecordLayer { layer, offset, stride, record_bytes: end, parts, stored: Vec::new(), xxh3 }
 }
 
 /// Every expert of a layer must have the same parts as the first, and none may be missing.
@@ -243,8 +257,9 @@ fn side_files(source: &Source) -> Vec<(&'static str, Vec<u8>)> {
     files
 }
 
-fn fingerprint(source: &Source, manifest: &Manifest) -> String {
+fn fingerprint(source: &Source, manifest: &Manifest, compress: Compress) -> String {
     let mut identity = manifest.to_json();
+    identity.extend(format!("compress {compress:?}\n").into_bytes());
     for file in &source.files {
         let line = format!(
             "{} {} {} {:016x}\n",

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ use crate::pack::{DENSE, EXPERTS, MANIFEST, Pack, SIDE_FILES};
 use crate::source::Source;
 
 pub(super) const JOURNAL: &str = "journal";
+/// `experts.bin` to be, while records are rewritten.
+pub(super) const REWRITTEN: &str = "experts.rewritten";
 /// Room left for the manifest, the journal and the file system's own tables.
 const SPARE_BYTES: u64 = 1 << 20;
 
@@ -47,39 +50,42 @@ impl Workspace {
         if !is_ours(&part) {
             return Err(Error::NotReplaceable { path: part });
         }
-        check_space(&part, plan)?;
+        let is_new = !part.exists();
         fs::create_dir_all(&part).map_err(Error::io(&part, "create"))?;
         let entered = Self::resume_or_start(&part, dest, plan, source);
-        if let Err(Error::DiskFull { .. }) = entered {
-            discard(&part)?;
+        match entered {
+            Err(Error::DiskFull { .. }) => discard(&part)?,
+            Err(Error::NoSpace { .. }) if is_new => discard(&part)?,
+            _ => {}
         }
         entered
     }
 
     fn resume_or_start(part: &Path, dest: &Path, plan: &Plan, source: &Source) -> Result<Self, Error> {
         let mut journal = Journal::open(&part.join(JOURNAL))?;
-        let (dense_bytes, experts_bytes) = plan.file_sizes();
-        let sizes = [(DENSE, Some(dense_bytes)), (EXPERTS, experts_bytes)];
-        let complete = sizes.iter().all(|(name, want)| {
-            let got = fs::metadata(part.join(name)).ok().map(|meta| meta.len());
-            got == *want
-        });
-        let resumed = if complete { journal.resume(plan, source)? } else { None };
+        let resumed = journal.resume(plan, source)?.filter(|state| is_complete(part, plan, state));
+        let is_copied = resumed.as_ref().is_some_and(|state| state.digests.len() == source.files.len());
+        if !is_copied {
+            check_space(part, plan)?;
+        }
         let state = match resumed {
             Some(state) => {
                 info!(part = %part.display(), n_pieces = state.hashes.len(), "import resumed");
                 state
             }
             None => {
-                remove_files(part, &[DENSE, EXPERTS, MANIFEST])?;
+                remove_files(part, &[DENSE, EXPERTS, REWRITTEN, MANIFEST])?;
                 remove_files(part, &SIDE_FILES)?;
                 journal.start(plan)?;
                 info!(part = %part.display(), n_pieces = plan.pieces.len(), "import started");
                 State::default()
             }
         };
-        let dense = Output::create(part.join(DENSE), dense_bytes)?;
-        let experts = experts_bytes.map(|bytes| Output::create(part.join(EXPERTS), bytes)).transpose()?;
+        // What is copied already may have been given back in part: it must not be reserved again.
+        let reserve = |name, bytes| Output::create(part.join(name), (!is_copied).then_some(bytes));
+        let (dense_bytes, experts_bytes) = plan.file_sizes();
+        let dense = reserve(DENSE, dense_bytes)?;
+        let experts = experts_bytes.map(|bytes| reserve(EXPERTS, bytes)).transpose()?;
         Ok(Self { part: part.into(), dest: dest.into(), dense, experts, journal, state })
     }
 
@@ -88,16 +94,17 @@ impl Workspace {
         for output in std::iter::once(&self.dense).chain(&self.experts) {
             output.file.sync_data().map_err(write_error(&output.path, "sync"))?;
         }
-        self.journal.checkpoint(&self.state)
+        self.journal.copied(&self.state)
     }
 }
 
 impl Output {
-    /// Opens the file and reserves its full size, where the file system can.
-    fn create(path: PathBuf, bytes: u64) -> Result<Self, Error> {
+    /// Opens the file and reserves room for `bytes`, where the file system can.
+    pub(super) fn create(path: PathBuf, bytes: Option<u64>) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(write_error(&path, "create"))?;
+        let Some(bytes) = bytes else { return Ok(Self { path, file }) };
         let size = i64::try_from(bytes).unwrap_or(i64::MAX);
         match fallocate(&file, FallocateFlags::empty(), 0, size) {
             Ok(()) => {}
@@ -108,6 +115,34 @@ impl Output {
         }
         Ok(Self { path, file })
     }
+
+    /// Gives back the room of a range of whole pages, which read as zeros afterwards; false where the file system can't.
+    pub(super) fn give_back(&self, range: Range<u64>) -> Result<bool, Error> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let offset = |at| i64::try_from(at).unwrap_or(i64::MAX);
+        let (start, length) = (offset(range.start), offset(range.end.saturating_sub(range.start)));
+        match fallocate(&self.file, flags, start, length) {
+            Ok(()) => Ok(true),
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(Error::io(&self.path, "give back room of")(errno.into())),
+        }
+    }
+}
+
+/// Whether the data files are those that `state` speaks of.
+fn is_complete(part: &Path, plan: &Plan, state: &State) -> bool {
+    let bytes = |name: &str| fs::metadata(part.join(name)).ok().map(|meta| meta.len());
+    let (dense, experts) = plan.file_sizes();
+    let rewritten = bytes(REWRITTEN);
+    let experts_fit = match state.rewritten.len() {
+        0 => bytes(EXPERTS) == experts,
+        // The new file is in its place already.
+        n if n == plan.records().count() && rewritten.is_none() => {
+            bytes(EXPERTS) == Some(state.rewritten_bytes())
+        }
+        _ => bytes(EXPERTS) == experts && rewritten.is_some_and(|bytes| bytes >= state.rewritten_bytes()),
+    };
+    bytes(DENSE) == Some(dense) && experts_fit
 }
 
 /// `NAME.part` beside `NAME`.
@@ -145,18 +180,22 @@ fn check_space(part: &Path, plan: &Plan) -> Result<(), Error> {
     let need = (dense + experts.unwrap_or(0) + small + SPARE_BYTES)
         .saturating_sub(reserved(DENSE).saturating_add(reserved(EXPERTS)));
     let parent = part.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
-    let stat = statvfs(parent).map_err(|errno| Error::io(parent, "measure the disk of")(errno.into()))?;
-    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    let free = free_bytes(parent)?;
     if free < need {
         return Err(Error::NoSpace { path: part.into(), need, free });
     }
     Ok(())
 }
 
+/// Bytes that can still be written to the disk of `dir`.
+pub(super) fn free_bytes(dir: &Path) -> Result<u64, Error> {
+    let stat = statvfs(dir).map_err(|errno| Error::io(dir, "measure the disk of")(errno.into()))?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
 /// Removes a working folder or a replaced pack: only files that are ours, never a folder's other content.
 pub(super) fn discard(dir: &Path) -> Result<(), Error> {
-    remove_files(dir, &[DENSE, EXPERTS, MANIFEST, JOURNAL])?;
+    remove_files(dir, &[DENSE, EXPERTS, REWRITTEN, MANIFEST, JOURNAL])?;
     remove_files(dir, &SIDE_FILES)?;
     fs::remove_dir(dir).map_err(Error::io(dir, "remove"))
 }

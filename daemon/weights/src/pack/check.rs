@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use tensor::{DType, Layout};
 
+use super::coding::Coding;
 use super::layout::layout_of;
 use super::manifest::{
-    Experts, FORMAT, Manifest, PAGE_BYTES, PART_ALIGN, RecordLayer, SIDE_FILES, VERSION, VERSION_OF_ROWS,
+    Experts, FORMAT, Hash, Manifest, PAGE_BYTES, PART_ALIGN, RecordLayer, RecordPart, SIDE_FILES, VERSION,
+    VERSION_OF_CODINGS, VERSION_OF_ROWS,
 };
 use crate::BadField;
 
@@ -63,6 +65,32 @@ pub enum Problem {
         /// The rule they break.
         what: &'static str,
     },
+    /// A record whose stored bytes are none, though they are those that were written.
+    #[error("record {layer}.{expert}, byte {at}: {what}; the pack is damaged: import the model again")]
+    Record {
+        /// The layer.
+        layer: u32,
+        /// The expert.
+        expert: u32,
+        /// Of the chunk that is wrong, from the start of the stored record.
+        at: usize,
+        /// The rule it breaks.
+        what: &'static str,
+    },
+    /// A record that is not the one that was written.
+    #[error(
+        "record {layer}.{expert}: checksum {got}, want {want}; the pack is damaged: import the model again"
+    )]
+    Checksum {
+        /// The layer.
+        layer: u32,
+        /// The expert.
+        expert: u32,
+        /// Of the bytes on the disk.
+        got: Hash,
+        /// Of the bytes that were written.
+        want: Hash,
+    },
     /// More of something than any real model has.
     #[error("{got} {what}, but at most {limit} are accepted; the pack is damaged: import the model again")]
     TooMany {
@@ -106,6 +134,7 @@ impl Manifest {
         manifest.check_dense()?;
         manifest.experts.as_ref().map_or(Ok(()), check_experts)?;
         manifest.check_layouts()?;
+        manifest.check_codings()?;
         manifest.check_side_files()?;
         Ok(manifest)
     }
@@ -149,6 +178,16 @@ impl Manifest {
         odd.map_or(Ok(()), |(name, ..)| Err(Problem::Tensor { tensor: name.clone(), what }))
     }
 
+    fn check_codings(&self) -> Result<(), Problem> {
+        let parts = self.experts.iter().flat_map(|experts| &experts.layers).flat_map(|layer| &layer.parts);
+        let forbids = |part: &&RecordPart| {
+            !part.coding.fits(part.dtype) || (part.coding != Coding::Raw && self.version < VERSION_OF_CODINGS)
+        };
+        let what = "it is said to be coded, but its type or the pack's version forbids it";
+        let odd = parts.into_iter().find(forbids);
+        odd.map_or(Ok(()), |part| Err(Problem::Tensor { tensor: part.name.clone(), what }))
+    }
+
     fn check_side_files(&self) -> Result<(), Problem> {
         let mut seen = HashSet::new();
         let odd = self
@@ -173,13 +212,45 @@ fn check_experts(experts: &Experts) -> Result<(), Problem> {
         if !aligned || layer.offset < end || layer.stride < layer.record_bytes {
             return fail("records do not start on pages of their own");
         }
-        let span = layer.stride.saturating_mul(layer.xxh3.len() as u64);
-        end = layer.offset.saturating_add(span);
+        check_stored(layer)?;
+        end = layer.offset.saturating_add(span(layer));
         if end > experts.bytes {
             return fail("records reach beyond experts.bin");
         }
     }
     Ok(())
+}
+
+/// Bytes from the start of a layer's first record to the end of its last one's last page.
+fn span(layer: &RecordLayer) -> u64 {
+    if layer.stored.is_empty() {
+        return layer.stride.saturating_mul(layer.xxh3.len() as u64);
+    }
+    let pages =
+        layer.stored.iter().map(|bytes| bytes.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
+    pages.fold(0, u64::saturating_add)
+}
+
+/// A coded record takes at least half of what it takes in memory: whoever makes room for a layer's records is not misled
+/// further than twice the file's size.
+fn check_stored(layer: &RecordLayer) -> Result<(), Problem> {
+    let fail = |what| Err(Problem::Records { layer: layer.layer, what });
+    if !layer.is_coded() {
+        return if layer.stored.is_empty() { Ok(()) } else { fail("stored sizes without a coded part") };
+    }
+    if layer.stored.len() != layer.xxh3.len() {
+        return fail("not every record has a stored size");
+    }
+    let gaps = layer.stride - layer.parts.iter().map(|part| part.bytes).sum::<u64>();
+    if gaps >= PAGE_BYTES + PART_ALIGN * MAX_PARTS as u64 {
+        return fail("records in memory have holes");
+    }
+    let bounds = layer.parts.iter().map(|part| part.coding.bounds(part.dtype, part.bytes));
+    let (least, most) = bounds.fold((0, 0u64), |(a, b), (least, most)| (a + least, b.saturating_add(most)));
+    if layer.stored.iter().all(|bytes| (least..=most).contains(bytes)) {
+        return Ok(());
+    }
+    fail("a record's stored size can't be that of its parts")
 }
 
 fn check_record(layer: &RecordLayer) -> Result<(), Problem> {

@@ -1,9 +1,12 @@
 //! `pack.json`.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use tensor::{DType, Layout};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::coding::Coding;
 use crate::generation::Generation;
 use crate::hf::{TOKENIZER, TOKENIZER_CONFIG};
 use crate::{Hyperparameters, Provenance};
@@ -21,9 +24,11 @@ pub(crate) const SIDE_FILES: [&str; 5] =
 /// `format` of every manifest.
 pub(crate) const FORMAT: &str = "wels-pack";
 /// The version written.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// The oldest version read: every tensor lies row after row.
 pub(crate) const VERSION_OF_ROWS: u32 = 1;
+/// The first version whose records may be coded.
+pub(crate) const VERSION_OF_CODINGS: u32 = 3;
 /// Dense tensors and records start on multiples of this.
 pub const PAGE_BYTES: u64 = 4096;
 /// Parts of a record start on multiples of this.
@@ -96,13 +101,16 @@ pub struct RecordLayer {
     pub layer: u32,
     /// Of expert 0's record, from the start of the file.
     pub offset: u64,
-    /// From one record to the next.
+    /// Of a record in memory, in whole pages; where no part is coded also from one record to the next in the file.
     pub stride: u64,
-    /// Of a record, without the zeros behind it.
+    /// Of a record in memory, without the zeros behind it.
     pub record_bytes: u64,
     /// In record order.
     pub parts: Vec<RecordPart>,
-    /// Of every record, by expert.
+    /// Of every record as it is stored, by expert, without the zeros behind it; empty where no part is coded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stored: Vec<u64>,
+    /// Of every record as it is stored, by expert.
     pub xxh3: Vec<Hash>,
 }
 
@@ -119,16 +127,65 @@ pub struct RecordPart {
     pub shape: Vec<usize>,
     /// Order of the bytes.
     pub layout: Layout,
-    /// From the start of the record.
+    /// How the bytes are stored.
+    #[serde(default)]
+    pub coding: Coding,
+    /// From the start of the record in memory.
     pub offset: u64,
-    /// Size.
+    /// Size in memory.
     pub bytes: u64,
 }
 
+impl Experts {
+    /// Layers whose records are coded.
+    pub fn coded_layers(&self) -> impl Iterator<Item = &RecordLayer> {
+        self.layers.iter().filter(|layer| layer.is_coded())
+    }
+
+    /// Memory that the records of those layers take: [`stride`](RecordLayer::stride) bytes each.
+    pub fn decoded_bytes(&self) -> u64 {
+        let layers = self.coded_layers().map(|layer| layer.stride.saturating_mul(layer.xxh3.len() as u64));
+        layers.fold(0, u64::saturating_add)
+    }
+}
+
 impl RecordLayer {
-    /// Where expert `expert`'s record starts.
+    /// Whether records have to be decoded.
+    pub fn is_coded(&self) -> bool {
+        self.parts.iter().any(|part| part.coding != Coding::Raw)
+    }
+
+    /// Where expert `expert`'s record starts in the file. Records that are coded are counted off, one by one.
+    ///
+    /// # Panics
+    /// There is no such expert: a programmer's error.
     pub fn record_offset(&self, expert: u32) -> u64 {
-        self.offset + u64::from(expert) * self.stride
+        if self.stored.is_empty() {
+            return self.offset + u64::from(expert) * self.stride;
+        }
+        let before = self.stored[..expert as usize].iter();
+        self.offset + before.map(|bytes| bytes.next_multiple_of(PAGE_BYTES)).sum::<u64>()
+    }
+
+    /// Bytes of expert `expert`'s record as it is stored, without the zeros behind it.
+    ///
+    /// # Panics
+    /// There is no such expert: a programmer's error.
+    pub fn stored_bytes(&self, expert: u32) -> u64 {
+        if self.stored.is_empty() { self.record_bytes } else { self.stored[expert as usize] }
+    }
+
+    /// Whose hashes the hash of expert `expert`'s record is made of, from the start of the record as it is stored: its
+    /// parts, or all of a coded record.
+    ///
+    /// # Panics
+    /// There is no such expert: a programmer's error.
+    pub fn hashed(&self, expert: u32) -> Vec<Range<u64>> {
+        if self.is_coded() {
+            let whole = 0..self.stored_bytes(expert);
+            return vec![whole];
+        }
+        self.parts.iter().map(|part| part.offset..part.offset + part.bytes).collect()
     }
 }
 

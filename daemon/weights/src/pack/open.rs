@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
+
 use super::check::Problem;
+use super::decode::decode_all;
 use super::manifest::{CHAT_TEMPLATE, DENSE, EXPERTS, Experts, GGUF_TOKENIZER, LICENCE, MANIFEST, Manifest};
 use crate::catalogue::{Catalogue, Entry};
 use crate::files::{DataFile, read_small};
@@ -14,7 +17,9 @@ use crate::{BadField, Error, GgufTokenizer, TokenizerFiles, gguf};
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// Indices of a pack's files in its source.
 const DENSE_FILE: usize = 0;
-const EXPERTS_FILE: usize = 1;
+pub(crate) const EXPERTS_FILE: usize = 1;
+/// Stands for the memory that coded records are decoded to.
+const DECODED: usize = 2;
 
 /// A pack's folder and manifest: for those who look after packs. To run one, see [`crate::open`].
 #[derive(Debug)]
@@ -101,6 +106,13 @@ pub(crate) fn open(dir: &Path) -> Result<Source, Error> {
     Ok(source)
 }
 
+/// The memory that coded records are decoded to, where a model has some; `maps` are of its files.
+pub(crate) fn decoded(source: &Source, maps: &[Mmap]) -> Result<Option<Mmap>, Error> {
+    let coded = source.records.as_ref().filter(|experts| experts.coded_layers().next().is_some());
+    let decode = |experts| decode_all(experts, &maps[EXPERTS_FILE], &source.path.join(MANIFEST));
+    coded.map(decode).transpose()
+}
+
 fn add_dense(catalogue: &mut Catalogue, manifest: &Manifest, path: &Path) -> Result<(), Error> {
     for t in &manifest.dense.tensors {
         let entry = Entry {
@@ -120,8 +132,15 @@ fn add_dense(catalogue: &mut Catalogue, manifest: &Manifest, path: &Path) -> Res
 }
 
 fn add_experts(catalogue: &mut Catalogue, experts: &Experts, path: &Path) -> Result<(), Error> {
+    let mut decoded = 0;
     for layer in &experts.layers {
         for expert in 0..layer.xxh3.len() as u32 {
+            let (file, start) = if layer.is_coded() {
+                (DECODED, decoded)
+            } else {
+                (EXPERTS_FILE, layer.record_offset(expert))
+            };
+            decoded += if layer.is_coded() { layer.stride } else { 0 };
             for part in &layer.parts {
                 let entry = Entry {
                     name: part.name.replace('*', &expert.to_string()),
@@ -129,8 +148,8 @@ fn add_experts(catalogue: &mut Catalogue, experts: &Experts, path: &Path) -> Res
                     dtype: part.dtype,
                     shape: part.shape.clone(),
                     layout: part.layout,
-                    file: EXPERTS_FILE,
-                    offset: layer.record_offset(expert) + part.offset,
+                    file,
+                    offset: start + part.offset,
                     bytes: part.bytes,
                     scale: None,
                 };

@@ -92,7 +92,8 @@ impl Pass<'_> {
         item: &str,
     ) -> io::Result<Hash> {
         let start = layer.record_offset(expert);
-        let parts = layer.parts.iter().map(|part| self.hash(file, start + part.offset, part.bytes, item));
+        let ranges = layer.hashed(expert).into_iter();
+        let parts = ranges.map(|range| self.hash(file, start + range.start, range.end - range.start, item));
         Ok(Hash::of_parts(&parts.collect::<io::Result<Vec<_>>>()?))
     }
 
