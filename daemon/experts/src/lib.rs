@@ -26,6 +26,7 @@ mod policy;
 mod profile;
 pub mod replay;
 mod slot;
+mod staging;
 mod stats;
 mod streamer;
 pub mod trace;

@@ -20,6 +20,7 @@ use weights::{ExpertKey, Record, Weights};
 use crate::cache::Cache;
 use crate::copies::{Chooser, Copies};
 use crate::disk::{Check, Disk, Done, Read, ReadError, Unpack};
+use crate::staging::Staging;
 use crate::stats::{Busy, Stats};
 use crate::{Error, Policy, Slot};
 
@@ -86,40 +87,6 @@ struct Source {
     record: Arc<Record>,
     extents: Arc<[crate::disk::Extent]>,
     check: Option<Check>,
-}
-
-/// Memory that coded records are read to.
-struct Staging {
-    slot_bytes: usize,
-    n_max: usize,
-    n_made: usize,
-    free: Vec<Slot>,
-}
-
-impl Staging {
-    /// For so many coded records at once; for none where no record is coded.
-    fn new(records: &[Record], n_max: usize) -> Self {
-        let coded = records.iter().filter(|record| record.is_coded).map(|record| record.read_bytes);
-        let (slot_bytes, n_max) = coded.max().map_or((0, 0), |slot_bytes| (slot_bytes, n_max));
-        Self { slot_bytes, n_max, n_made: 0, free: Vec::new() }
-    }
-
-    /// Of all that it may take.
-    fn bytes(&self) -> u64 {
-        (self.slot_bytes * self.n_max) as u64
-    }
-
-    /// Whether what a record needs is there.
-    fn is_there(&self, record: &Record) -> bool {
-        !record.is_coded || !self.free.is_empty() || self.n_made < self.n_max
-    }
-
-    fn take(&mut self) -> Slot {
-        self.free.pop().unwrap_or_else(|| {
-            self.n_made += 1;
-            Slot::new(self.slot_bytes).expect("address space for what the budget has")
-        })
-    }
 }
 
 /// A read under way.
@@ -344,7 +311,7 @@ impl Streamer {
                 let slot = match slot.unpack {
                     None => slot.slot,
                     Some(unpack) => {
-                        self.staging.free.push(slot.slot);
+                        self.staging.put(slot.slot);
                         unpack.into
                     }
                 };
@@ -417,7 +384,7 @@ impl Streamer {
         if result.is_ok() {
             self.stats.repairs += self.copies.repair(expert, record, was_read) as u64;
         }
-        self.staging.free.extend(read);
+        read.into_iter().for_each(|read| self.staging.put(read));
         match result {
             Ok(()) => {
                 self.cache.put(expert, slot);

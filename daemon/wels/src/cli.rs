@@ -1,14 +1,16 @@
 //! The command line: what can be asked of the daemon, and the words that explain it.
 
+mod compute;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
-use experts::Policy;
+use experts::replay::synthetic::Law;
 
+pub(crate) use self::compute::{Compute, Device, Precision};
 use crate::bench::Mixture;
 
 /// Wels: a reasoning model in a box, for the people on your network and nobody else.
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Tokenize(Tokenize),
     /// Check this machine and the models on it, and say what to do about what is wrong.
     Doctor(Doctor),
+    /// Compare policies and sizes of the cache of experts on a trace of what layers wanted, and choose one.
+    Replay(Replay),
     /// Fetch a model of the catalogue from a hub or mirror, resuming where a former try ended.
     Pull(Pull),
 }
@@ -55,124 +59,6 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) compute: Compute,
-}
-
-/// What computes, and how.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Compute {
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub(crate) device: Device,
-
-    /// Threads; by default one a core.
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
-
-    /// Keep each thread on a core of its own: for a machine that does nothing else.
-    #[arg(long)]
-    pub(crate) pin: bool,
-
-    /// Memory this process may take, e.g. 24GiB: of a larger mixture of experts, what doesn't fit stays on the drive and is
-    /// read as it is wanted. By default nine tenths of the machine's.
-    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
-    pub(crate) ram: Option<u64>,
-
-    /// Memory for experts alone: those beyond it stay on the drive, whatever --ram would allow.
-    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
-    pub(crate) expert_memory: Option<u64>,
-
-    /// Which expert makes room for another while they are read from the drive: lru (the one not used for longest), or
-    /// lfru:STEPS (the one used least, where a use counts half after so many steps). By default what `wels replay --choose`
-    /// has written beside the profile, else lru.
-    #[arg(long, value_name = "POLICY")]
-    pub(crate) expert_policy: Option<Policy>,
-
-    /// A copy of the pack on another drive, for experts: both are read, by their speed, and each repairs the other.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) mirror: Option<PathBuf>,
-
-    /// Write to this file which experts each step wanted, for `wels replay`: numbers only, no text.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) record_routes: Option<PathBuf>,
-
-    /// exact computes everything. skip:SHARE may leave out experts that are not in memory while an answer is written, up to
-    /// this share of each token's weights in a layer (skip:5%): faster and a little worse; each answer's receipt says so.
-    #[arg(long, value_name = "QUALITY", default_value = "exact")]
-    pub(crate) quality: Quality,
-
-    /// Keep in this file which experts were used, and start with those in memory. The daemon does so in its state.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) expert_profile: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Device {
-    /// The best there is.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A graphics card (not in this version).
-    Gpu,
-}
-
-/// Whether a model that streams computes all of an answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Quality {
-    Exact,
-    /// May lose this share.
-    Skip(f32),
-}
-
-impl Quality {
-    /// As the model calls it.
-    pub(crate) fn skip_share(self) -> Option<f32> {
-        match self {
-            Self::Exact => None,
-            Self::Skip(share) => Some(share),
-        }
-    }
-}
-
-impl FromStr for Quality {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let share = |text: &str| match text.strip_suffix('%') {
-            Some(percent) => percent.parse::<f32>().ok().map(|percent| percent / 100.0),
-            None => text.parse().ok(),
-        };
-        match text.split_once(':') {
-            None if text == "exact" => Ok(Self::Exact),
-            Some(("skip", text)) => {
-                let share = share(text).filter(|share| *share > 0.0 && *share <= SKIP_SHARE_MAX);
-                share
-                    .map(Self::Skip)
-                    .ok_or_else(|| format!("a share is above 0 and at most {SKIP_SHARE_MAX}, e.g. skip:5%"))
-            }
-            _ => Err("exact, or skip:SHARE, e.g. skip:5%".into()),
-        }
-    }
-}
-
-/// The largest share that may be left out: beyond it answers fall apart (zeroing weights below 0.05 of 1 raised OLMoE's
-/// perplexity by 41 %).
-const SKIP_SHARE_MAX: f32 = 0.25;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Precision {
-    /// Everything in f32: the reference.
-    F32,
-    /// Activations quantised to 8 bits, keys and values to f16.
-    Fast,
-}
-
-impl From<Precision> for model::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Fast => Self::Fast,
-        }
-    }
 }
 
 /// What `--draft-tokens` may ask for.
@@ -454,6 +340,48 @@ pub(crate) struct Doctor {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_EXAMPLES)]
+pub(crate) struct Replay {
+    /// A trace that the daemon recorded.
+    #[arg(required_unless_present = "synthetic", conflicts_with = "synthetic")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Make a trace up instead, by R1's shape and published statistics, or with other numbers for some of layers, experts,
+    /// top-k, tokens, prompt, answer, zipf, recency, window, topic, churn and seed.
+    #[arg(long, value_name = "NAME=NUMBER,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) synthetic: Option<Law>,
+    /// Sizes of the cache, in records: a record is one expert of one layer.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with = "share")]
+    pub(crate) records: Vec<usize>,
+    /// Sizes of the cache, in percent of the model's records.
+    #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', default_value = "5,10,25,50,75", value_parser = percent)]
+    pub(crate) share: Vec<f64>,
+    /// Size of a record, e.g. 24.8MB; by default what the trace says.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) record_bytes: Option<u64>,
+    /// Draw hits by size of the cache, a line a policy.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write the chosen policy as JSON; asks for one size.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) choose: Option<PathBuf>,
+    /// Print one line of JSON instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  wels replay box.routes --share 10,25,50 --svg hits.svg
+  wels replay box.routes --records 3700 --choose policy.json
+  wels replay --synthetic=layers=26,experts=64,top-k=6 --record-bytes 5.2MB";
+
+/// A share of something, above 0.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|&percent| percent > 0.0 && percent <= 100.0);
+    percent.ok_or_else(|| format!("{text:?} is no share: above 0, at most 100"))
 }
 
 #[derive(Debug, Args)]

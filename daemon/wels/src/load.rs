@@ -16,6 +16,7 @@ use crate::{catalogue, machine, streaming};
 
 /// Opens a model to run it: mapped where it fits in memory, else without its routed experts, which stay on the drive.
 pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weights>> {
+    expect_there(path)?;
     let headers = weights::open_headers(path).with_context(|| cannot_open(path))?;
     if streaming::limit(&headers, compute)?.is_none() {
         return weights(path);
@@ -26,13 +27,18 @@ pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weigh
 
 /// Opens a pack, a GGUF file or a Hugging Face folder.
 pub(crate) fn weights(path: &Path) -> Result<Arc<Weights>> {
+    expect_there(path)?;
+    Ok(Arc::new(weights::open(path).with_context(|| cannot_open(path))?))
+}
+
+fn expect_there(path: &Path) -> Result<()> {
     if !path.exists() {
         bail!(
             "{}: no such file or folder; give a pack, a GGUF file or a Hugging Face folder",
             path.display()
         );
     }
-    Ok(Arc::new(weights::open(path).with_context(|| cannot_open(path))?))
+    Ok(())
 }
 
 fn cannot_open(path: &Path) -> String {
