@@ -129,9 +129,9 @@ pub struct ImportReport {
 
 /// Imports the model at `source` (GGUF file or Hugging Face folder) as a pack at `dest`.
 ///
-/// Memory stays at `options.chunk_bytes`, as said there, plus headers and tokenizer, whatever the model's size; where experts
-/// are measured or coded, at some 20 MB instead if that is more. Nothing
-/// appears at `dest` before it is complete and on disk.
+/// Memory stays at `options.chunk_bytes`, as said there, plus headers and tokenizer, whatever the model's size;
+/// where experts are measured or coded, at some 20 MB instead if that is more. Nothing appears at `dest` before it is
+/// complete and on disk.
 ///
 /// # Errors
 /// Anything wrong with the source; [`Error::DestinationExists`], [`Error::NoSpace`], [`Error::DiskFull`],

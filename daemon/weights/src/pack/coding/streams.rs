@@ -1,9 +1,9 @@
 //! The decoder's inner loop: four streams at once, several symbols a look-up.
 //!
 //! The next 11 bits of a stream are an index into a table that holds the symbols whose codes lie wholly within them, three
-//! or four of a trained weight's exponents: one load, one store, two shifts and an addition for all of them. A look-up waits for the one
-//! before to say how many bits it took, so four streams are decoded in turn, each in rounds of 5 look-ups that 8 bytes
-//! are enough for. Symbols go through blocks that stay in the first cache, where signs and mantissas join them.
+//! or four of a trained weight's exponents: one load, one store, two shifts and an addition for all of them. A look-up
+//! waits for the one before to say how many bits it took, so four streams are decoded in turn, in rounds of 5 look-ups
+//! that 8 bytes are enough for. Symbols go through blocks that stay in the first cache, where signs and mantissas join them.
 //!
 //! ```text
 //! entry   | symbol 0 | symbol 1 | ... | symbol 5 | symbols | bits |      a byte each, the first the lowest
