@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
+use experts::replay::synthetic::Law;
 
 use crate::bench::Mixture;
 
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Tokenize(Tokenize),
     /// Check this machine and the models on it, and say what to do about what is wrong.
     Doctor(Doctor),
+    /// Compare policies and sizes of the cache of experts on a trace of what layers wanted, and choose one.
+    Replay(Replay),
     /// Fetch a model of the catalogue from a hub or mirror, resuming where a former try ended.
     Pull(Pull),
 }
@@ -364,6 +367,48 @@ pub(crate) struct Doctor {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_EXAMPLES)]
+pub(crate) struct Replay {
+    /// A trace that the daemon recorded.
+    #[arg(required_unless_present = "synthetic", conflicts_with = "synthetic")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Make a trace up instead, by R1's shape and published statistics, or with other numbers for some of layers, experts,
+    /// top-k, tokens, prompt, answer, zipf, recency, window, topic, churn and seed.
+    #[arg(long, value_name = "NAME=NUMBER,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) synthetic: Option<Law>,
+    /// Sizes of the cache, in records: a record is one expert of one layer.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with = "share")]
+    pub(crate) records: Vec<usize>,
+    /// Sizes of the cache, in percent of the model's records.
+    #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', default_value = "5,10,25,50,75", value_parser = percent)]
+    pub(crate) share: Vec<f64>,
+    /// Size of a record, e.g. 24.8MB; by default what the trace says.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) record_bytes: Option<u64>,
+    /// Draw hits by size of the cache, a line a policy.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write the chosen policy as JSON; asks for one size.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) choose: Option<PathBuf>,
+    /// Print one line of JSON instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  wels replay box.routes --share 10,25,50 --svg hits.svg
+  wels replay box.routes --records 3700 --choose policy.json
+  wels replay --synthetic=layers=26,experts=64,top-k=6 --record-bytes 5.2MB";
+
+/// A share of something, above 0.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|&percent| percent > 0.0 && percent <= 100.0);
+    percent.ok_or_else(|| format!("{text:?} is no share: above 0, at most 100"))
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod load;
 mod machine;
 mod progress;
 mod pull;
+mod replay;
 mod serve;
 mod size;
 mod tokenize;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Pull(args) => pull::run(&args),
     };
     match result {

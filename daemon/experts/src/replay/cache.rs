@@ -1,6 +1,6 @@
 //! A cache of one size under one choice.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
@@ -10,18 +10,14 @@ use crate::trace::Visit;
 /// A cache's slots, and the worth of every record there is.
 pub(super) struct Cache {
     n_experts: usize,
-    records: Vec<Record>,
+    /// Of each record after its latest use, cached or not.
+    worths: Vec<f64>,
+    /// Of each record.
+    is_cached: Vec<bool>,
     pools: Vec<Pool>,
     /// Experts that a visit misses.
     missing: Vec<u32>,
     aside: Vec<Entry>,
-}
-
-#[derive(Clone, Copy)]
-struct Record {
-    /// After its latest use, cached or not.
-    worth: f64,
-    is_cached: bool,
 }
 
 /// Slots for records of one size.
@@ -33,23 +29,17 @@ struct Pool {
     entries: BinaryHeap<Reverse<Entry>>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-struct Entry {
-    worth: f64,
-    record: u32,
-}
+/// A record at a worth, as one number that compares as the two do: worths are never negative, so their bits ascend.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry(u128);
 
-impl Eq for Entry {}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.worth.total_cmp(&other.worth).then(self.record.cmp(&other.record))
+impl Entry {
+    fn new(worth: f64, record: u32) -> Self {
+        Self(u128::from(worth.to_bits()) << 32 | u128::from(record))
     }
-}
 
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+    fn record(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -62,28 +52,28 @@ impl Cache {
         classes: &[u32],
         pins: impl Iterator<Item = u32>,
     ) -> Self {
-        let mut records = vec![Record { worth: Policy::UNUSED, is_cached: false }; n_records];
+        let (worths, mut is_cached) = (vec![Policy::UNUSED; n_records], vec![false; n_records]);
         let mut pools: Vec<_> = slots.iter().map(|&free| Pool { free, entries: BinaryHeap::new() }).collect();
         for record in pins.map(|record| record as usize) {
-            records[record].is_cached = true;
+            is_cached[record] = true;
             pools[classes[record / n_experts] as usize].free -= 1;
         }
-        Self { n_experts, records, pools, missing: Vec::new(), aside: Vec::new() }
+        Self { n_experts, worths, is_cached, pools, missing: Vec::new(), aside: Vec::new() }
     }
 
     /// Serves a layer, given the new worth of each expert it wants; returns how many were missing.
     pub(super) fn visit(&mut self, visit: &Visit<'_>, class: u32, worths: &[f64]) -> usize {
         let first = visit.place * self.n_experts;
-        self.missing.clear();
+        self.missing.resize(visit.experts.len(), 0);
+        let mut n_missing = 0;
+        // Without a branch: whether an expert is there is anybody's guess.
         for (&expert, &worth) in visit.experts.iter().zip(worths) {
-            let idx = first + usize::from(expert);
-            let record = &mut self.records[idx];
-            record.worth = worth;
-            if !record.is_cached {
-                self.missing.push(idx as u32);
-            }
+            let record = first + usize::from(expert);
+            self.worths[record] = worth;
+            self.missing[n_missing] = record as u32;
+            n_missing += usize::from(!self.is_cached[record]);
         }
-        let n_missing = self.missing.len();
+        self.missing.truncate(n_missing);
         if n_missing > 0 {
             self.read(visit, class);
         }
@@ -97,18 +87,20 @@ impl Cache {
             let expert = (record as usize).checked_sub(first).and_then(|e| u16::try_from(e).ok());
             expert.is_some_and(|e| visit.experts.binary_search(&e).is_ok())
         };
-        let Self { records, pools, missing, aside, .. } = self;
+        let Self { worths, is_cached, pools, missing, aside, .. } = self;
         let pool = &mut pools[class as usize];
         let mut room = pool.free.min(missing.len());
         pool.free -= room;
-        while room < missing.len() && pool.evict(records, is_wanted, aside) {
+        while room < missing.len()
+            && let Some(record) = pool.evict(worths, is_wanted, aside)
+        {
+            is_cached[record as usize] = false;
             room += 1;
         }
         pool.entries.extend(aside.drain(..).map(Reverse));
         for &record in &missing[..room] {
-            let Record { worth, is_cached } = &mut records[record as usize];
-            *is_cached = true;
-            pool.entries.push(Reverse(Entry { worth: *worth, record }));
+            is_cached[record as usize] = true;
+            pool.entries.push(Reverse(Entry::new(worths[record as usize], record)));
         }
     }
 }
@@ -117,25 +109,24 @@ impl Pool {
     /// Empties the slot of the least worth that is not wanted, if there is one. Entries of what is wanted go aside.
     fn evict(
         &mut self,
-        records: &mut [Record],
+        worths: &[f64],
         is_wanted: impl Fn(u32) -> bool,
         aside: &mut Vec<Entry>,
-    ) -> bool {
+    ) -> Option<u32> {
         while let Some(mut least) = self.entries.peek_mut() {
             let Reverse(entry) = *least;
-            let record = &mut records[entry.record as usize];
-            if record.worth > entry.worth {
-                *least = Reverse(Entry { worth: record.worth, ..entry });
+            let record = entry.record();
+            let now = Entry::new(worths[record as usize], record);
+            if now != entry {
+                *least = Reverse(now);
                 continue;
             }
             PeekMut::pop(least);
-            if is_wanted(entry.record) {
-                aside.push(entry);
-                continue;
+            if !is_wanted(record) {
+                return Some(record);
             }
-            record.is_cached = false;
-            return true;
+            aside.push(entry);
         }
-        false
+        None
     }
 }
