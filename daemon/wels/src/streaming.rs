@@ -176,7 +176,7 @@ fn chosen(profile: Option<&Path>) -> Option<Chosen> {
         Ok(chosen) if (0.0..1.0).contains(&chosen.pinned_share) => Some(chosen),
         Ok(_) => None,
         Err(error) => {
-            warn!(%error, path = %path.display(), "the choice of a policy cannot be read: taking lru");
+            warn!(%error, path = %path.display(), "the choice of a policy cannot be read: taking the usual one");
             None
         }
     }

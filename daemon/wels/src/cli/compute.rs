@@ -32,7 +32,7 @@ pub(crate) struct Compute {
 
     /// Which expert makes room for another while they are read from the drive: lru (the one not used for longest), or
     /// lfru:STEPS (the one used least, where a use counts half after so many steps). By default what `wels replay --choose`
-    /// has written beside the profile, else lru.
+    /// has written beside the profile, else lfru:16.
     #[arg(long, value_name = "POLICY")]
     pub(crate) expert_policy: Option<Policy>,
 
