@@ -111,11 +111,8 @@ fn render_engine(out: &mut String, stats: &Stats) {
         ("wels_generated_tokens_total", "Tokens generated.", stats.generated_tokens_total),
         ("wels_steps_total", "Steps of the engine.", stats.steps_total),
     ];
-    let gauges = gauges.iter().map(|row| (row, "gauge"));
-    for ((name, help, value), kind) in gauges.chain(counters.iter().map(|row| (row, "counter"))) {
-        family(out, name, kind, help);
-        line(out, name, "", value);
-    }
+    render_rows(out, "gauge", &gauges);
+    render_rows(out, "counter", &counters);
     if let Some(streaming) = &stats.streaming {
         render_streaming(out, streaming);
     }
@@ -135,54 +132,39 @@ fn render_engine(out: &mut String, stats: &Stats) {
 
 /// Experts read from the drive.
 fn render_streaming(out: &mut String, stats: &engine::Streamed) {
-    let rows = [
-        ("wels_experts_hits_total", "counter", "Experts wanted that were in memory.", stats.hits as f64),
-        ("wels_experts_misses_total", "counter", "Experts wanted that were not.", stats.misses as f64),
-        ("wels_experts_reads_total", "counter", "Reads of experts.", stats.reads as f64),
-        ("wels_experts_read_bytes_total", "counter", "Bytes of experts read.", stats.bytes_read as f64),
-        (
-            "wels_experts_read_retries_total",
-            "counter",
-            "Reads repeated after an error.",
-            stats.retries as f64,
-        ),
+    let counters = [
+        ("wels_experts_hits_total", "Experts wanted that were in memory.", stats.hits),
+        ("wels_experts_misses_total", "Experts wanted that were not.", stats.misses),
+        ("wels_experts_reads_total", "Reads of experts.", stats.reads),
+        ("wels_experts_read_bytes_total", "Bytes of experts read.", stats.bytes_read),
+        ("wels_experts_read_retries_total", "Reads repeated after an error.", stats.retries),
         (
             "wels_experts_checksum_failures_total",
-            "counter",
             "Reads that gave other bytes than were written.",
-            stats.checksum_failures as f64,
+            stats.checksum_failures,
         ),
-        (
-            "wels_experts_repairs_total",
-            "counter",
-            "Records written again from another copy.",
-            stats.repairs as f64,
-        ),
-        ("wels_experts_failures_total", "counter", "Experts that could not be read.", stats.failures as f64),
-        ("wels_experts_prefetches_total", "counter", "Reads of guesses.", stats.prefetches as f64),
-        (
-            "wels_experts_prefetch_hits_total",
-            "counter",
-            "Guesses that were wanted.",
-            stats.prefetch_hits as f64,
-        ),
-        ("wels_experts_skipped_total", "counter", "Choices left out by a lossy mode.", stats.skipped as f64),
-        (
-            "wels_experts_read_seconds_total",
-            "counter",
-            "Time with a read under way.",
-            stats.busy.as_secs_f64(),
-        ),
-        (
-            "wels_experts_stall_seconds_total",
-            "counter",
-            "Time waited for reads.",
-            stats.stalled.as_secs_f64(),
-        ),
-        ("wels_experts_reads_in_flight", "gauge", "Reads under way.", stats.in_flight as f64),
-        ("wels_experts_memory_bytes", "gauge", "Memory that holds experts.", stats.slot_bytes as f64),
+        ("wels_experts_repairs_total", "Records written again from another copy.", stats.repairs),
+        ("wels_experts_failures_total", "Experts that could not be read.", stats.failures),
+        ("wels_experts_prefetches_total", "Reads of guesses.", stats.prefetches),
+        ("wels_experts_prefetch_hits_total", "Guesses that were wanted.", stats.prefetch_hits),
+        ("wels_experts_skipped_total", "Choices left out by a lossy mode.", stats.skipped),
     ];
-    for (name, kind, help, value) in rows {
+    let seconds = [
+        ("wels_experts_read_seconds_total", "Time with a read under way.", stats.busy.as_secs_f64()),
+        ("wels_experts_stall_seconds_total", "Time waited for reads.", stats.stalled.as_secs_f64()),
+    ];
+    let gauges = [
+        ("wels_experts_reads_in_flight", "Reads under way.", stats.in_flight),
+        ("wels_experts_memory_bytes", "Memory that holds experts.", stats.slot_bytes),
+    ];
+    render_rows(out, "counter", &counters);
+    render_rows(out, "counter", &seconds);
+    render_rows(out, "gauge", &gauges);
+}
+
+/// Families of a single value: name, help, value.
+fn render_rows(out: &mut String, kind: &str, rows: &[(&str, &str, impl std::fmt::Display)]) {
+    for (name, help, value) in rows {
         family(out, name, kind, help);
         line(out, name, "", value);
     }

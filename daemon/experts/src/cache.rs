@@ -4,8 +4,8 @@
 //! experts   0   1   2   3 ...      each: worth, the slot it is in, whether it may give way
 //! classes   experts with records of the same size; slots are made, reused and counted per class
 //! ```
-//! The budget is in bytes and is never exceeded: a class has a fixed number of slots, its share of the budget by what its
-//! experts weigh.
+//! The budget is in bytes and is never exceeded: a class has a fixed number of slots, as many as make the part of its experts
+//! that fits the same as in every other class.
 
 use crate::{Error, Policy, Slot};
 
@@ -175,14 +175,6 @@ impl Cache {
         if unused || self.sweep { self.take_slot(expert, false) } else { Ok(None) }
     }
 
-    /// Memory for a record that is likely to be wanted by the next layer: that of the expert worth least, as a rule.
-    ///
-    /// # Errors
-    /// As [`take_slot`](Self::take_slot).
-    pub(crate) fn take_likely(&mut self, expert: u32) -> Result<Option<Slot>, Error> {
-        self.take_slot(expert, false)
-    }
-
     /// Experts by number, those used by most tokens first; without those never used.
     pub(crate) fn most_used(&self) -> Vec<u32> {
         let used = (0u32..).zip(&self.entries).filter(|(_, entry)| entry.uses > 0);
@@ -233,14 +225,9 @@ impl Cache {
     pub(crate) fn put(&mut self, expert: u32, slot: Slot) {
         let entry = &mut self.entries[expert as usize];
         let class = &mut self.classes[entry.class];
-        match entry.slot {
-            None => {
-                entry.slot = Some(slot);
-                class.resident.push(expert);
-            }
-            // It is there already: the memory is of use to others.
-            Some(_) => class.free.push(slot),
-        }
+        assert!(entry.slot.is_none(), "what is in memory is not read again");
+        entry.slot = Some(slot);
+        class.resident.push(expert);
     }
 
     /// Memory comes back without a record in it.

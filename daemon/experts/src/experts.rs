@@ -177,18 +177,6 @@ impl Experts {
         self.trial.is_guessing()
     }
 
-    /// Guesses which experts `layer`, the next, will want, likeliest first: they are read while the drive has nothing else to
-    /// do.
-    ///
-    /// # Panics
-    /// The model has no such expert: a programmer's error.
-    pub fn guess(&mut self, layer: u32, experts: &[u32]) {
-        if let Home::Streamed { streamer, .. } = &mut self.home {
-            let first = self.layers[&layer];
-            streamer.guess_likely(experts.iter().map(|expert| first + expert));
-        }
-    }
-
     /// Whether the step wants nearly all experts of each layer.
     pub fn is_sweep(&self) -> bool {
         match &self.home {
@@ -302,9 +290,16 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// As [`Experts::guess`].
+    /// Guesses which experts `layer`, the next, will want, likeliest first: they are read while the drive has nothing else to
+    /// do.
+    ///
+    /// # Panics
+    /// The model has no such expert: a programmer's error.
     pub fn guess(&mut self, layer: u32, experts: &[u32]) {
-        self.experts.guess(layer, experts);
+        if let Home::Streamed { streamer, .. } = &mut self.experts.home {
+            let first = self.experts.layers[&layer];
+            streamer.guess_likely(experts.iter().map(|expert| first + expert));
+        }
     }
 
     /// Experts that are in memory and were not given out yet, at least one, in ascending order; `None` after the last.

@@ -54,7 +54,7 @@ impl std::fmt::Debug for Streaming {
 
 /// Reads experts and keeps them.
 pub(crate) struct Streamer {
-    records: Vec<Source>,
+    records: Vec<Arc<Record>>,
     cache: Cache,
     weights: Arc<Weights>,
     staging: Staging,
@@ -82,13 +82,6 @@ pub(crate) struct Streamer {
     busy: Busy,
 }
 
-/// Where a record comes from.
-struct Source {
-    record: Arc<Record>,
-    extents: Arc<[crate::disk::Extent]>,
-    check: Option<Check>,
-}
-
 /// A read under way.
 struct Flight {
     attempts: u32,
@@ -109,13 +102,8 @@ impl Streamer {
         let staging = Staging::new(&records, 2 * disk.depth());
         let cache = Cache::new(policy, &sizes, (budget, staging.bytes()), SLOTS_MIN)?;
         let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
-        let source = |record: Record| {
-            let parts: Arc<[_]> = record.hashed.clone().into();
-            let check = record.hash.map(|want| Check { parts, want });
-            Source { extents: record.extents.clone().into(), check, record: Arc::new(record) }
-        };
         Ok(Self {
-            records: records.into_iter().map(source).collect(),
+            records: records.into_iter().map(Arc::new).collect(),
             cache,
             weights: Arc::clone(weights),
             staging,
@@ -175,7 +163,7 @@ impl Streamer {
             } else {
                 self.todo.push_back(expert);
                 self.stats.misses += 1;
-                self.stats.missed_bytes += self.records[expert as usize].record.data_bytes;
+                self.stats.missed_bytes += self.records[expert as usize].data_bytes;
             }
         }
         if !self.todo.is_empty() {
@@ -186,9 +174,13 @@ impl Streamer {
 
     /// Experts that may be wanted soon, likeliest first; they replace those guessed before.
     pub(crate) fn guess(&mut self, experts: impl Iterator<Item = u32>) {
+        self.set_guesses(experts, false);
+    }
+
+    fn set_guesses(&mut self, experts: impl Iterator<Item = u32>, likely: bool) {
         self.guesses.clear();
         self.guesses.extend(experts);
-        (self.guessed_at, self.likely) = (self.cache.now(), false);
+        (self.guessed_at, self.likely) = (self.cache.now(), likely);
         self.start_reads();
     }
 
@@ -204,9 +196,7 @@ impl Streamer {
     /// was guessed for the last layer and not begun is forgotten.
     pub(crate) fn guess_likely(&mut self, experts: impl Iterator<Item = u32>) {
         self.cancel_guesses();
-        self.guess(experts);
-        self.likely = true;
-        self.start_reads();
+        self.set_guesses(experts, true);
     }
 
     /// Whether an expert is in memory or on its way.
@@ -245,7 +235,7 @@ impl Streamer {
     /// Where an expert that was given out lies.
     pub(crate) fn record(&self, expert: u32) -> (&Record, &[u8]) {
         let memory = self.cache.get(expert).expect("what is given out is held");
-        (&self.records[expert as usize].record, memory)
+        (&self.records[expert as usize], memory)
     }
 
     /// What the layer wanted and could not be had.
@@ -284,13 +274,13 @@ impl Streamer {
                 self.guesses.pop_front();
                 continue;
             }
-            if !self.staging.is_there(&self.records[expert as usize].record) {
+            if !self.staging.is_there(&self.records[expert as usize]) {
                 return;
             }
             let slot = match self.likely {
                 // No more than keeps the drive busy: they may be wrong.
                 true if self.flights.len() >= self.disk.depth() => return,
-                true => self.cache.take_likely(expert),
+                true => self.cache.take_slot(expert, false),
                 false => self.cache.take_spare(expert),
             };
             let Ok(Some(slot)) = slot else { return };
@@ -305,13 +295,13 @@ impl Streamer {
         let guesses: Vec<u32> =
             self.flights.iter().filter(|(_, f)| !f.wanted).map(|(&expert, _)| expert).collect();
         for expert in guesses.into_iter().rev() {
-            if let Some(slot) = self.disk.cancel(u64::from(expert)) {
+            if let Some(Read { slot, unpack, .. }) = self.disk.cancel(u64::from(expert)) {
                 let flight = self.flights.remove(&expert).expect("listed above");
-                self.copies.end(flight.copy, self.records[expert as usize].record.read_bytes as u64);
-                let slot = match slot.unpack {
-                    None => slot.slot,
+                self.copies.end(flight.copy, self.records[expert as usize].read_bytes as u64);
+                let slot = match unpack {
+                    None => slot,
                     Some(unpack) => {
-                        self.staging.put(slot.slot);
+                        self.staging.put(slot);
                         unpack.into
                     }
                 };
@@ -327,7 +317,7 @@ impl Streamer {
 
     fn start_wanted(&mut self) {
         while let Some(&expert) = self.todo.front() {
-            if !self.staging.is_there(&self.records[expert as usize].record) {
+            if !self.staging.is_there(&self.records[expert as usize]) {
                 return;
             }
             let urgent = self.flights.len() < 2 * self.disk.depth();
@@ -348,7 +338,7 @@ impl Streamer {
 
     /// Starts to read an expert, not from the copy that has just failed if there is another.
     fn submit(&mut self, expert: u32, slot: Slot, mut flight: Flight, failed: Option<usize>) {
-        let Source { record, extents, check } = &self.records[expert as usize];
+        let record = &self.records[expert as usize];
         flight.copy = self.copies.begin(expert, record.read_bytes as u64, failed);
         self.busy.begin();
         let (slot, unpack) = match record.is_coded {
@@ -362,9 +352,9 @@ impl Streamer {
         };
         self.disk.submit(Read {
             tag: u64::from(expert),
-            extents: self.copies.extents(extents, flight.copy),
+            extents: self.copies.extents(&record.extents, flight.copy),
             slot,
-            check: check.clone(),
+            check: record.hash.map(|want| Check { parts: Arc::clone(&record.hashed), want }),
             unpack,
         });
         self.flights.insert(expert, flight);
@@ -375,7 +365,7 @@ impl Streamer {
         let expert = tag as u32;
         self.busy.end(ended, self.flights.len() == 1);
         let flight = self.flights.remove(&expert).expect("the drive gives back what it was given");
-        let Source { record, .. } = &self.records[expert as usize];
+        let record = &self.records[expert as usize];
         let bytes = record.read_bytes as u64;
         self.stats.reads += 1;
         self.stats.bytes_read += bytes;
@@ -400,7 +390,7 @@ impl Streamer {
 
     /// Reads again while there is hope, from another copy where there is one.
     fn failed_read(&mut self, expert: u32, slot: Slot, flight: Flight, cause: &ReadError) {
-        let record = &self.records[expert as usize].record;
+        let record = &self.records[expert as usize];
         let (key, copy) = (record.key, flight.copy);
         let path = self.copies.path(record, copy).display().to_string();
         if matches!(cause, ReadError::Checksum { .. }) {
@@ -422,7 +412,7 @@ impl Streamer {
     }
 
     fn fail(&mut self, expert: u32, error: Error) {
-        let key = self.records[expert as usize].record.key;
+        let key = self.records[expert as usize].key;
         error!(%key, %error, "an expert is missing: `wels doctor` checks the model's files");
         self.stats.failures += 1;
         self.failed.push((key, error));
@@ -431,7 +421,7 @@ impl Streamer {
     /// No slot will ever come free for what is still wanted: a broken drive has kept them.
     fn give_up_todo(&mut self) {
         for expert in std::mem::take(&mut self.todo) {
-            let key = self.records[expert as usize].record.key;
+            let key = self.records[expert as usize].key;
             self.fail(
                 expert,
                 Error::Unreadable { key, attempts: 0, cause: "no memory is left for it".into() },
@@ -443,7 +433,7 @@ impl Streamer {
     fn give_up_flights(&mut self) {
         for (expert, flight) in std::mem::take(&mut self.flights) {
             if flight.wanted {
-                let key = self.records[expert as usize].record.key;
+                let key = self.records[expert as usize].key;
                 let cause = "the drive's reader has stopped".into();
                 self.fail(expert, Error::Unreadable { key, attempts: flight.attempts, cause });
             }

@@ -211,17 +211,8 @@ impl Model {
         let (skip_share, lost) = (*skip_share, vec![0.0; batch.len()]);
         hidden.resize(batch.len() * weights.hyper().d_model, 0.0);
         cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
-        let mut pass = Pass {
-            weights,
-            cpu,
-            kv,
-            rope,
-            batch,
-            trace: trace.as_mut(),
-            skip_share,
-            lost,
-            failed: Vec::new(),
-        };
+        let mut pass =
+            Pass { trace: trace.as_mut(), skip_share, lost, ..Pass::new(weights, cpu, kv, rope, batch) };
         match body {
             Body::Dense(dense) => dense.forward(&mut pass, hidden),
             Body::DeepSeek(deepseek) => deepseek.forward(&mut pass, hidden),
@@ -263,17 +254,7 @@ impl Model {
     fn draft_pass(&mut self, batch: &Batch, hidden: &[f32]) {
         let Self { weights, ends, body, draft, rope, kv, cpu, .. } = self;
         if let (Some(draft), Body::DeepSeek(deepseek)) = (draft, body) {
-            let mut pass = Pass {
-                weights,
-                cpu,
-                kv,
-                rope,
-                batch,
-                trace: None,
-                skip_share: None,
-                lost: Vec::new(),
-                failed: Vec::new(),
-            };
+            let mut pass = Pass::new(weights, cpu, kv, rope, batch);
             draft.forward(&mut pass, deepseek.stages(), ends, hidden);
         }
     }

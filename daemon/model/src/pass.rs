@@ -24,6 +24,27 @@ pub(crate) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
+    /// A pass that leaves nothing out and traces nothing.
+    pub(crate) fn new(
+        weights: &'a Weights,
+        cpu: &'a mut Cpu,
+        kv: &'a mut KvCache,
+        rope: &'a RopeTable,
+        batch: &'a Batch,
+    ) -> Self {
+        Self {
+            weights,
+            cpu,
+            kv,
+            rope,
+            batch,
+            trace: None,
+            skip_share: None,
+            lost: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
     pub(crate) fn hyper(&self) -> &'a Hyperparameters {
         self.weights.hyper()
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use tensor::Matrix;
 
@@ -38,7 +39,7 @@ pub struct Record {
     /// Which expert.
     pub key: ExpertKey,
     /// What to read.
-    pub extents: Vec<Extent>,
+    pub extents: Arc<[Extent]>,
     /// Memory that what is read takes: whole pages.
     pub read_bytes: usize,
     /// Memory the record takes: whole pages.
@@ -50,7 +51,7 @@ pub struct Record {
     /// Of what is read: of the XXH3-64s of `hashed`, see [`crate::pack`]; `None` where the files have no checksums.
     pub hash: Option<Hash>,
     /// What the hash is made of, in what is read.
-    pub hashed: Vec<Range<usize>>,
+    pub hashed: Arc<[Range<usize>]>,
     /// Of each tensor, FP8 scales among them, where it lies in the memory, in record order.
     pub parts: Vec<Range<usize>>,
     matrices: [Placed; 3],
@@ -105,8 +106,8 @@ impl Weights {
             data_bytes: entries.iter().map(|entry| entry.bytes).sum(),
             is_coded: layer.is_some_and(RecordLayer::is_coded),
             hash: layer.and_then(|layer| layer.xxh3.get(key.expert as usize)).copied(),
-            hashed,
-            extents,
+            hashed: hashed.into(),
+            extents: extents.into(),
             parts,
             matrices,
         })

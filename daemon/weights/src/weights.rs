@@ -11,44 +11,30 @@ use crate::resident::Resident;
 use crate::source::Source;
 use crate::{Error, Hyperparameters, Progress, Provenance, Tensor, TokenizerFiles, mapped, pack};
 
-/// Opens a pack folder, a GGUF file (any part of a split one) or a Hugging Face folder.
-///
-/// Headers are read and checked, tensor data is mapped and touched only when used; routed experts that a pack stores coded
-/// are decoded into memory. Tensors that the architecture asks
-/// for are known to be there in the right shape afterwards.
+/// Opens a pack folder, a GGUF file (any part of a split one) or a Hugging Face folder, mapped: [`open_headers`], then
+/// [`Weights::mapped`].
 ///
 /// # Errors
 /// Whatever is wrong with the files, naming the file and the place.
 pub fn open(path: &Path) -> Result<Weights, Error> {
-    let source = Source::open(path)?;
-    let mut maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
-    let shrunk = source.files.iter().zip(&maps).find(|(file, map)| (map.len() as u64) < file.bytes);
-    if let Some((file, _)) = shrunk {
-        return Err(Error::SourceChanged { path: file.path.clone() });
-    }
-    if let Some(decoded) = pack::decoded(&source, &maps)? {
-        maps.push(decoded);
-    }
-    Ok(Weights { source, home: Home::Mapped(maps) })
+    open_headers(path)?.mapped()
 }
 
-/// Reads and checks a model's headers alone: tensors have no bytes.
+/// Opens a model whose routed experts are read by somebody else: [`open_headers`], then [`Weights::resident`].
+///
+/// # Errors
+/// As [`open`]; a file can't be read; memory lacks.
+pub fn open_resident(path: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Weights, Error> {
+    open_headers(path)?.resident(progress)
+}
+
+/// Reads and checks a model's headers alone: tensors have no bytes yet. Those that the architecture asks for are known to be
+/// there in the right shape afterwards.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_headers(path: &Path) -> Result<Weights, Error> {
     Ok(Weights { source: Source::open(path)?, home: Home::Nowhere })
-}
-
-/// Opens a model whose routed experts are read by somebody else, from where [`Weights::record`] says; all other tensors
-/// are read into memory here. Routed experts' tensors have no bytes.
-///
-/// # Errors
-/// As [`open`]; a file can't be read; memory lacks.
-pub fn open_resident(path: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Weights, Error> {
-    let source = Source::open(path)?;
-    let home = Home::Resident(Resident::load(&source, progress)?);
-    Ok(Weights { source, home })
 }
 
 /// One opened model.
@@ -74,6 +60,34 @@ enum Home {
 pub struct TensorIndex(usize);
 
 impl Weights {
+    /// The model with all tensors mapped and touched only when used; routed experts that a pack stores coded are decoded into
+    /// memory.
+    ///
+    /// # Errors
+    /// A file can't be mapped or has shrunk; coded experts are broken, or memory for them lacks.
+    pub fn mapped(self) -> Result<Self, Error> {
+        let source = self.source;
+        let mut maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
+        let shrunk = source.files.iter().zip(&maps).find(|(file, map)| (map.len() as u64) < file.bytes);
+        if let Some((file, _)) = shrunk {
+            return Err(Error::SourceChanged { path: file.path.clone() });
+        }
+        if let Some(decoded) = pack::decoded(&source, &maps)? {
+            maps.push(decoded);
+        }
+        Ok(Self { source, home: Home::Mapped(maps) })
+    }
+
+    /// The model with all tensors read into memory but those of routed experts, which have no bytes: they are read by somebody
+    /// else, from where [`record`](Self::record) says.
+    ///
+    /// # Errors
+    /// A file can't be read; memory lacks.
+    pub fn resident(self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, Error> {
+        let home = Home::Resident(Resident::load(&self.source, progress)?);
+        Ok(Self { source: self.source, home })
+    }
+
     /// The model's shape.
     pub fn hyper(&self) -> &Hyperparameters {
         &self.source.hyper

@@ -18,11 +18,12 @@ use crate::{catalogue, machine, streaming};
 pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weights>> {
     expect_there(path)?;
     let headers = weights::open_headers(path).with_context(|| cannot_open(path))?;
-    if streaming::limit(&headers, compute)?.is_none() {
-        return weights(path);
-    }
-    let doing = || format!("cannot load the model {}", path.display());
-    Ok(Arc::new(weights::open_resident(path, &mut |_| {}).with_context(doing)?))
+    let weights = if streaming::has_to(&headers, compute)? {
+        headers.resident(&mut |_| {}).with_context(|| format!("cannot load the model {}", path.display()))
+    } else {
+        headers.mapped().with_context(|| cannot_open(path))
+    };
+    Ok(Arc::new(weights?))
 }
 
 /// Opens a pack, a GGUF file or a Hugging Face folder.
@@ -56,13 +57,12 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
     let skip_share = compute.quality.skip_share();
     let options = Options { threads: compute.threads, pin: compute.pin, skip_share, ..options };
     let cannot = "the model cannot be run";
-    let mut model = match streaming::limit(weights, compute)? {
-        Some(ram) if weights.is_resident() => {
-            let options = streaming::options(weights, ram, options);
-            let streaming = streaming::streaming(weights, ram, compute, &options)?;
-            Model::with_experts(Arc::clone(weights), &options, Origin::Drive(streaming)).context(cannot)
-        }
-        _ => Model::new(Arc::clone(weights), &options).context(cannot),
+    let mut model = if weights.is_resident() {
+        let options = streaming::options(weights, compute, options);
+        let streaming = streaming::streaming(weights, compute, &options)?;
+        Model::with_experts(Arc::clone(weights), &options, Origin::Drive(streaming)).context(cannot)
+    } else {
+        Model::new(Arc::clone(weights), &options).context(cannot)
     }?;
     if let Some(path) = &compute.record_routes {
         let name = display_name(weights, weights.path());

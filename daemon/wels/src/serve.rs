@@ -77,7 +77,7 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let context = args.context.unwrap_or(CONTEXT_DEFAULT).min(hyper.context);
     let draft = load::wants_draft_layer(&weights, engine_options.speculation);
     let shape = KvShape::of(hyper, usize::from(draft));
-    let kv_memory = args.kv_memory.map_or_else(|| kv_memory(&weights, args), Ok)?;
+    let kv_memory = args.kv_memory.unwrap_or_else(|| kv_memory(&weights, &args.compute));
     let kv_tokens = kv_tokens(shape, context, kv_memory)?;
     let options = Options { context, kv_tokens, draft, ..Options::default() };
     let name = load::display_name(&weights, path);
@@ -105,11 +105,13 @@ fn profile(args: &Serve, model_id: &str) -> PathBuf {
 
 /// Memory for conversations where nobody says how much: a quarter of what is free, or, where experts are read from the drive
 /// and want it too, an eighth of what there is for both.
-fn kv_memory(weights: &Weights, args: &Serve) -> Result<u64> {
-    Ok(match streaming::limit(weights, &args.compute)? {
-        Some(ram) => ram.saturating_sub(weights.bytes() - weights.record_bytes()) / KV_SHARE_STREAMING,
-        None => machine::memory().1 / KV_SHARE,
-    })
+fn kv_memory(weights: &Weights, compute: &Compute) -> u64 {
+    if weights.is_resident() {
+        let loaded = weights.bytes() - weights.record_bytes();
+        streaming::limit(compute).saturating_sub(loaded) / KV_SHARE_STREAMING
+    } else {
+        machine::memory().1 / KV_SHARE
+    }
 }
 
 /// Tokens of KV cache: as many as the memory holds.

@@ -27,16 +27,20 @@ const MEASURE: Duration = Duration::from_secs(4);
 /// Tokens of the longest prompt that is read layer by layer, so that each expert is read once for all of it.
 const SWEEP_TOKENS: usize = 2048;
 
-/// How much memory the process may take if the model is to stream; `None` where it fits.
+/// How much memory the process may take; 0 where neither anybody nor the system says.
+pub(crate) fn limit(compute: &Compute) -> u64 {
+    compute.ram.unwrap_or_else(|| (machine::memory().0 as f64 * MEMORY_SHARE) as u64)
+}
+
+/// Whether a model has to stream because it does not fit.
 ///
 /// # Errors
 /// It neither fits nor streams.
-pub(crate) fn limit(weights: &Weights, compute: &Compute) -> Result<Option<u64>> {
-    let all = (machine::memory().0 as f64 * MEMORY_SHARE) as u64;
-    let limit = compute.ram.unwrap_or(all);
+pub(crate) fn has_to(weights: &Weights, compute: &Compute) -> Result<bool> {
+    let limit = limit(compute);
     let beyond = compute.expert_memory.is_some_and(|memory| memory < weights.record_bytes());
     if !beyond && (limit == 0 || weights.bytes() + RESERVE_BYTES <= limit) {
-        return Ok(None);
+        return Ok(false);
     }
     if weights.hyper().moe.is_none() {
         let (need, limit) = (size::format(weights.bytes() + RESERVE_BYTES), size::format(limit));
@@ -45,24 +49,20 @@ pub(crate) fn limit(weights: &Weights, compute: &Compute) -> Result<Option<u64>>
              drive, and it has none: take a smaller model, or a quantisation with fewer bits"
         );
     }
-    Ok(Some(limit))
+    Ok(true)
 }
 
 /// Options of a step that streams: long prompts in one step, where its activations are a small part of the memory.
-pub(crate) fn options(weights: &Weights, ram: u64, options: Options) -> Options {
-    let fits = |&n: &usize| activation_bytes(weights.hyper(), n, 0) <= ram / 8;
+pub(crate) fn options(weights: &Weights, compute: &Compute, options: Options) -> Options {
+    let most = limit(compute) / 8;
+    let fits = |&n: &usize| activation_bytes(weights.hyper(), n, 0) <= most;
     let step_tokens = [SWEEP_TOKENS, 1024, 512].into_iter().find(fits).unwrap_or(256);
     Options { step_tokens, ..options }
 }
 
-/// What streams a model's experts within `ram` bytes for the whole process, of which `weights` are loaded already.
-pub(crate) fn streaming(
-    weights: &Weights,
-    ram: u64,
-    compute: &Compute,
-    options: &Options,
-) -> Result<Streaming> {
-    let hyper = weights.hyper();
+/// What streams a model's experts within the limit of the whole process; all else of `weights` is loaded already.
+pub(crate) fn streaming(weights: &Weights, compute: &Compute, options: &Options) -> Result<Streaming> {
+    let (hyper, ram) = (weights.hyper(), limit(compute));
     let kv =
         KvShape::of(hyper, usize::from(options.draft)).token_bytes(options.precision) * options.kv_tokens;
     let sequences = engine::Options::default().sequences_max;
