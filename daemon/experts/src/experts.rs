@@ -269,6 +269,15 @@ fn warm(streamer: &mut Streamer, path: &Path, layers: &[u32], n_experts: u32) {
     }
 }
 
+impl Drop for Wanted<'_> {
+    /// A layer that panics takes no more: what it wanted must not reach the next one.
+    fn drop(&mut self) {
+        if let Home::Streamed { streamer, .. } = &mut self.experts.home {
+            streamer.abandon();
+        }
+    }
+}
+
 /// The places of a mapped expert's matrices.
 fn mapped(weights: &Weights, key: ExpertKey) -> Result<[TensorIndex; 3], Error> {
     let part = |part| {

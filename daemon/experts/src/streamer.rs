@@ -252,6 +252,17 @@ impl Streamer {
         }
     }
 
+    /// The layer takes nothing more: what is left of its wishes is forgotten. Reads under way become guesses.
+    pub(crate) fn abandon(&mut self) {
+        self.release();
+        for expert in self.ready.drain(..) {
+            self.cache.hold(expert, false);
+        }
+        self.todo.clear();
+        self.flights.values_mut().for_each(|flight| flight.wanted = false);
+        self.n_awaited = 0;
+    }
+
     fn release(&mut self) {
         for expert in self.given.drain(..) {
             self.cache.hold(expert, false);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use experts::disk::sim::{Fault, Odds, SimControl, SimDisk, SimFile};
 use experts::disk::{Choice, Disk, Drive, Method};
-use experts::{Copies, Origin, Policy, Streaming};
+use experts::{Copies, Experts, Origin, Policy, Streaming};
 use fixtures::Expected;
 use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
 use weights::{Compress, ExpertKey, ImportOptions, Weights};
@@ -342,4 +342,37 @@ fn a_mirror_gives_what_the_drive_cannot_and_repairs_it() {
     let n_bad = repaired.iter().zip(&good).filter(|(a, b)| a != b).count();
     assert!(n_bad < good.len() / 1000 / 2, "{n_bad}");
     assert!(model.streaming().unwrap().checksum_failures - before < before);
+}
+
+#[test]
+fn what_a_layer_gave_up_does_not_reach_the_next() {
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
+    let weights = Arc::new(weights::open_resident(&pack, &mut |_| {}).unwrap());
+    let moe = weights.hyper().moe.unwrap();
+    let layers = moe.n_dense_layers as u32..weights.hyper().n_layers as u32;
+    let first = layers.start;
+    let streaming = Streaming {
+        disk: drive(&weights),
+        budget: record_bytes(&weights) / 2,
+        policy: Policy::Lru,
+        pinned_share: 0.0,
+        copies: copies(&weights, &[]),
+        profile: None,
+    };
+    let mut experts = Experts::bind(&weights, layers, moe.n_experts, Origin::Drive(streaming)).unwrap();
+    // As a panic between two groups of experts leaves it: some given out, some under way.
+    experts.begin_step(1, moe.top_k);
+    let mut wanted = experts.want(first, &[(0, 1), (1, 1), (2, 1), (3, 1)]);
+    assert!(wanted.ready().is_some());
+    drop(wanted);
+    experts.begin_step(1, moe.top_k);
+    let mut wanted = experts.want(first + 1, &[(1, 1), (2, 1)]);
+    let mut given = Vec::new();
+    while let Some(ready) = wanted.ready() {
+        given.extend(ready.iter().map(|expert| expert.key));
+    }
+    given.sort_unstable();
+    assert_eq!(given, [1, 2].map(|expert| ExpertKey { layer: first + 1, expert }));
+    assert!(wanted.into_failed().is_empty());
 }
