@@ -205,10 +205,10 @@ impl Model {
     }
 
     /// hidden [n_tokens, d_model] <- the last layer's output for every token of the batch. Returns the tokens for which it
-    /// means nothing, and why; and what was left out of each token, summed over layers.
+    /// means nothing, and why; and what was left out of each token, summed over layers, where something may be.
     fn layers(&mut self, batch: &Batch) -> (Vec<(u32, String)>, Vec<f32>) {
         let Self { weights, ends, body, rope, kv, cpu, trace, hidden, skip_share, .. } = self;
-        let (skip_share, lost) = (*skip_share, vec![0.0; batch.len()]);
+        let (skip_share, lost) = (*skip_share, skip_share.map_or_else(Vec::new, |_| vec![0.0; batch.len()]));
         hidden.resize(batch.len() * weights.hyper().d_model, 0.0);
         cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
         let mut pass =

@@ -179,24 +179,25 @@ impl Mixture {
 
     /// choices <- the router's, for every token.
     fn route(&self, pass: &mut Pass<'_>, x: &[f32], a: &mut MixtureBuffers) {
-        let n = pass.n_tokens();
-        a.logits.resize(n * self.n_experts, 0.0);
-        a.choices.resize(n * self.rule.top_k, Choice::default());
-        pass.cpu.linear(x, n, &mut [self.router.job(pass.weights, &mut a.logits)]);
-        pass.cpu.route(&mut a.choices, &a.logits, self.n_experts, self.bias.as_deref(), &self.rule);
+        self.choose(pass, x, &mut a.logits, &mut a.choices);
         if let Some(trace) = &mut pass.trace {
             trace.add_choices(self.idx, &a.choices);
         }
     }
 
+    /// choices [n_tokens, top_k] <- what the router makes of x.
+    fn choose(&self, pass: &mut Pass<'_>, x: &[f32], logits: &mut Vec<f32>, choices: &mut Vec<Choice>) {
+        let n = pass.n_tokens();
+        logits.resize(n * self.n_experts, 0.0);
+        choices.resize(n * self.rule.top_k, Choice::default());
+        pass.cpu.linear(x, n, &mut [self.router.job(pass.weights, logits)]);
+        pass.cpu.route(choices, logits, self.n_experts, self.bias.as_deref(), &self.rule);
+    }
+
     /// The experts that this mixture will probably want: its router's choices for the tokens `x` of the mixture before it, as
     /// the residual stream changes little from layer to layer. The last layer's choices are left alone.
     fn likely(&self, pass: &mut Pass<'_>, x: &[f32], a: &mut MixtureBuffers) -> Vec<u32> {
-        let n = pass.n_tokens();
-        a.logits.resize(n * self.n_experts, 0.0);
-        a.guesses.resize(n * self.rule.top_k, Choice::default());
-        pass.cpu.linear(x, n, &mut [self.router.job(pass.weights, &mut a.logits)]);
-        pass.cpu.route(&mut a.guesses, &a.logits, self.n_experts, self.bias.as_deref(), &self.rule);
+        self.choose(pass, x, &mut a.logits, &mut a.guesses);
         a.guesses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
         let mut likely = Vec::new();
         a.guesses.iter().filter(|choice| choice.weight > 0.0).for_each(|choice| {
