@@ -1,7 +1,7 @@
 //! Weights: model files in, our pack format in and out, a streaming importer between them.
 //!
 //! ```text
-//! pack folder ──┐                        ┌──> Weights: tensors mapped, ready for a layer loop
+//! pack folder ──┐                        ┌──> Weights: tensors mapped or in memory, ready for a layer loop
 //! *.gguf ───────┼─> Source: headers read ┤
 //! HF folder ────┘   and checked, nothing └──> import: copied into a pack, streaming and resumable
 //!                   mapped yet
