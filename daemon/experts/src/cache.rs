@@ -43,8 +43,7 @@ struct Class {
     slot_bytes: usize,
     n_experts: usize,
     n_slots: usize,
-    /// Slots made so far.
-    n_made: usize,
+    /// Slots without a record, the last one used on top.
     free: Vec<Slot>,
     /// Experts in memory, in no order.
     resident: Vec<u32>,
@@ -54,7 +53,7 @@ impl Cache {
     /// A cache of at most `budget` bytes for experts whose records take `record_bytes` each, `reserved` bytes of it for others.
     ///
     /// # Errors
-    /// Fewer than `slots_min` records of some size fit.
+    /// Fewer than `slots_min` records of some size fit; the system has no address space left.
     pub(crate) fn new(
         policy: Policy,
         record_bytes: &[usize],
@@ -67,7 +66,7 @@ impl Cache {
         let class = |&slot_bytes: &usize| {
             let n_experts = record_bytes.iter().filter(|&&bytes| bytes == slot_bytes).count();
             let n_slots = slots_min.min(n_experts);
-            Class { slot_bytes, n_experts, n_slots, n_made: 0, free: Vec::new(), resident: Vec::new() }
+            Class { slot_bytes, n_experts, n_slots, free: Vec::new(), resident: Vec::new() }
         };
         let mut classes: Vec<Class> = sizes.iter().map(class).collect();
         let least = reserved + classes.iter().map(Class::bytes).sum::<u64>();
@@ -77,6 +76,9 @@ impl Cache {
                 let n_sizes = classes.len();
                 return Err(Error::Budget { budget, wanted: least, slots_min, n_sizes });
             }
+        }
+        for class in &mut classes {
+            class.free = Slot::many(class.slot_bytes, class.n_slots)?;
         }
         let entry = |bytes: &usize| Entry {
             class: sizes.binary_search(bytes).expect("sizes are made from these"),
@@ -144,35 +146,24 @@ impl Cache {
     /// Memory for an expert's record: unused, or that of an expert that gives way. `None` where all are held.
     ///
     /// In a sweep, experts of layers that are still to come give way only if `urgent`.
-    ///
-    /// # Errors
-    /// The system gives no memory, though it is within the budget.
-    pub(crate) fn take_slot(&mut self, expert: u32, urgent: bool) -> Result<Option<Slot>, Error> {
+    pub(crate) fn take_slot(&mut self, expert: u32, urgent: bool) -> Option<Slot> {
         let class = &mut self.classes[self.entries[expert as usize].class];
         if let Some(slot) = class.free.pop() {
-            return Ok(Some(slot));
+            return Some(slot);
         }
-        if class.n_made < class.n_slots {
-            class.n_made += 1;
-            return Slot::new(class.slot_bytes).map(Some);
-        }
-        let Some((nth, passed)) = self.least(expert) else { return Ok(None) };
+        let (nth, passed) = self.least(expert)?;
         if self.sweep && !passed && !urgent {
-            return Ok(None);
+            return None;
         }
         let class = &mut self.classes[self.entries[expert as usize].class];
         let evicted = class.resident.swap_remove(nth);
-        Ok(self.entries[evicted as usize].slot.take())
+        self.entries[evicted as usize].slot.take()
     }
 
     /// Memory for a record that may be of use: unused, or, in a sweep, that of an expert that the step is through with.
-    ///
-    /// # Errors
-    /// As [`take_slot`](Self::take_slot).
-    pub(crate) fn take_spare(&mut self, expert: u32) -> Result<Option<Slot>, Error> {
-        let class = &self.classes[self.entries[expert as usize].class];
-        let unused = !class.free.is_empty() || class.n_made < class.n_slots;
-        if unused || self.sweep { self.take_slot(expert, false) } else { Ok(None) }
+    pub(crate) fn take_spare(&mut self, expert: u32) -> Option<Slot> {
+        let unused = !self.classes[self.entries[expert as usize].class].free.is_empty();
+        if unused || self.sweep { self.take_slot(expert, false) } else { None }
     }
 
     /// Experts by number, those used by most tokens first; without those never used.
@@ -235,9 +226,9 @@ impl Cache {
         self.classes[self.entries[expert as usize].class].free.push(slot);
     }
 
-    /// Bytes of the slots made so far.
+    /// Bytes of all slots.
     pub(crate) fn slot_bytes(&self) -> u64 {
-        self.classes.iter().map(|class| (class.n_made * class.slot_bytes) as u64).sum()
+        self.classes.iter().map(Class::bytes).sum()
     }
 }
 
@@ -279,7 +270,7 @@ mod tests {
             cache.touch(expert, 1);
             if !cache.is_resident(expert) {
                 missed.push(expert);
-                let slot = cache.take_slot(expert, true).expect("memory").expect("nothing is held");
+                let slot = cache.take_slot(expert, true).expect("nothing is held");
                 cache.put(expert, slot);
             }
         }
@@ -311,9 +302,9 @@ mod tests {
         let mut cache = cache(Policy::Lru, 3, 1);
         step(&mut cache, false, &[0]);
         cache.hold(0, true);
-        assert!(cache.take_slot(1, true).expect("memory").is_none());
+        assert!(cache.take_slot(1, true).is_none());
         cache.hold(0, false);
-        assert!(cache.take_slot(1, true).expect("memory").is_some());
+        assert!(cache.take_slot(1, true).is_some());
         assert!(!cache.is_resident(0));
     }
 
@@ -333,8 +324,8 @@ mod tests {
         let mut cache = cache(Policy::Lru, 3, 1);
         step(&mut cache, false, &[2]);
         cache.begin_step(true);
-        assert!(cache.take_slot(0, false).expect("memory").is_none());
-        assert!(cache.take_slot(0, true).expect("memory").is_some());
+        assert!(cache.take_slot(0, false).is_none());
+        assert!(cache.take_slot(0, true).is_some());
     }
 
     #[test]

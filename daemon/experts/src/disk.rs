@@ -14,6 +14,7 @@ mod files;
 mod line;
 mod measure;
 mod pread;
+mod priority;
 mod random;
 pub mod sim;
 mod transfer;
@@ -85,7 +86,7 @@ pub struct Done {
     pub read: Option<Slot>,
     /// How it went.
     pub result: Result<(), ReadError>,
-    /// When it ended.
+    /// When the drive was through with it: checks and decoding come after.
     pub ended: Instant,
 }
 

@@ -12,15 +12,15 @@ pub struct Stats {
     pub hits: u64,
     /// Experts wanted by a layer that were not.
     pub misses: u64,
-    /// Bytes of the missed experts' tensors: what had to be read.
-    pub missed_bytes: u64,
+    /// Bytes that had to be read: of the missed experts' tensors, and of guesses that were wanted.
+    pub needed_bytes: u64,
     /// Reads that ended, repeated ones counted again.
     pub reads: u64,
     /// Bytes asked of the drive.
     pub bytes_read: u64,
     /// Reads of guesses, among the above.
     pub prefetches: u64,
-    /// Guesses that were wanted while they were there.
+    /// Guesses that were wanted while they were there or on their way.
     pub prefetch_hits: u64,
     /// Reads that were repeated: the drive failed, or gave other bytes than were written.
     pub retries: u64,
@@ -46,7 +46,7 @@ pub struct Stats {
     pub pinned_share: f64,
     /// Bytes of the largest record, in whole pages.
     pub record_bytes: u64,
-    /// Memory taken for records, in bytes.
+    /// Memory for records, in bytes.
     pub slot_bytes: u64,
 }
 
@@ -71,7 +71,7 @@ impl Sub for Stats {
         Self {
             hits: self.hits - earlier.hits,
             misses: self.misses - earlier.misses,
-            missed_bytes: self.missed_bytes - earlier.missed_bytes,
+            needed_bytes: self.needed_bytes - earlier.needed_bytes,
             reads: self.reads - earlier.reads,
             bytes_read: self.bytes_read - earlier.bytes_read,
             prefetches: self.prefetches - earlier.prefetches,

@@ -9,7 +9,7 @@
 //! what is there. When nothing is missing any more, guesses are read: what the next layer of a long prompt will want, or
 //! what was used most before the last restart. They give way at once when something is missing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,6 +66,8 @@ pub(crate) struct Streamer {
     todo: VecDeque<u32>,
     /// Not wanted yet, but perhaps later: read while the drive has nothing else to do.
     guesses: VecDeque<u32>,
+    /// Read as guesses, or on their way, and not wanted since.
+    guessed: BTreeSet<u32>,
     /// They are what the next layer of a decoding step is likely to want.
     likely: bool,
     /// The step in which they were guessed.
@@ -99,7 +101,7 @@ impl Streamer {
     ) -> Result<Self, Error> {
         let Streaming { disk, budget, policy, pinned_share, copies, .. } = streaming;
         let sizes: Vec<usize> = records.iter().map(|record| record.bytes).collect();
-        let staging = Staging::new(&records, 2 * disk.depth());
+        let staging = Staging::new(&records, 2 * disk.depth())?;
         let cache = Cache::new(policy, &sizes, (budget, staging.bytes()), SLOTS_MIN)?;
         let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
         Ok(Self {
@@ -112,6 +114,7 @@ impl Streamer {
             flights: BTreeMap::new(),
             todo: VecDeque::new(),
             guesses: VecDeque::new(),
+            guessed: BTreeSet::new(),
             likely: false,
             guessed_at: 0.0,
             ready: Vec::new(),
@@ -151,10 +154,15 @@ impl Streamer {
         self.reap();
         for (expert, n_tokens) in experts {
             self.cache.touch(expert, n_tokens);
+            let was_guessed = self.guessed.remove(&expert);
+            if was_guessed || !self.is_known(expert) {
+                self.stats.needed_bytes += self.records[expert as usize].data_bytes;
+            }
             if self.cache.is_resident(expert) {
                 self.cache.hold(expert, true);
                 self.ready.push(expert);
                 self.stats.hits += 1;
+                self.stats.prefetch_hits += u64::from(was_guessed);
             } else if let Some(flight) = self.flights.get_mut(&expert) {
                 flight.wanted = true;
                 self.n_awaited += 1;
@@ -163,7 +171,6 @@ impl Streamer {
             } else {
                 self.todo.push_back(expert);
                 self.stats.misses += 1;
-                self.stats.missed_bytes += self.records[expert as usize].data_bytes;
             }
         }
         if !self.todo.is_empty() {
@@ -294,9 +301,10 @@ impl Streamer {
                 true => self.cache.take_slot(expert, false),
                 false => self.cache.take_spare(expert),
             };
-            let Ok(Some(slot)) = slot else { return };
+            let Some(slot) = slot else { return };
             self.guesses.pop_front();
             self.stats.prefetches += 1;
+            self.guessed.insert(expert);
             self.submit(expert, slot, Flight { attempts: 1, copy: 0, wanted: false }, None);
         }
     }
@@ -318,6 +326,7 @@ impl Streamer {
                 };
                 self.cache.give_back(expert, slot);
                 self.guesses.push_front(expert);
+                self.guessed.remove(&expert);
                 self.stats.prefetches -= 1;
             }
         }
@@ -332,18 +341,10 @@ impl Streamer {
                 return;
             }
             let urgent = self.flights.len() < 2 * self.disk.depth();
-            match self.cache.take_slot(expert, urgent) {
-                Ok(Some(slot)) => {
-                    self.todo.pop_front();
-                    self.n_awaited += 1;
-                    self.submit(expert, slot, Flight { attempts: 1, copy: 0, wanted: true }, None);
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    self.todo.pop_front();
-                    self.fail(expert, error);
-                }
-            }
+            let Some(slot) = self.cache.take_slot(expert, urgent) else { return };
+            self.todo.pop_front();
+            self.n_awaited += 1;
+            self.submit(expert, slot, Flight { attempts: 1, copy: 0, wanted: true }, None);
         }
     }
 
@@ -417,7 +418,12 @@ impl Streamer {
         self.cache.give_back(expert, slot);
         if flight.wanted {
             self.n_awaited -= 1;
-            let (attempts, cause) = (flight.attempts, format!("{path}: {cause}"));
+            let attempts = flight.attempts;
+            let cause = match cause {
+                // Names the file itself.
+                ReadError::Io(_) => cause.to_string(),
+                _ => format!("{path}: {cause}"),
+            };
             self.fail(expert, Error::Unreadable { key, attempts, cause });
         }
     }

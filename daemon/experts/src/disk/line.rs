@@ -100,6 +100,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Sender, channel};
+    use std::time::Instant;
 
     use super::*;
     use crate::Slot;
@@ -123,7 +124,7 @@ mod tests {
         assert!(desk.cancel(1).is_some(), "waits");
         assert!(desk.cancel(1).is_none() && desk.cancel(0).is_none(), "is gone, is at the drive");
         assert_eq!(desk.line.take().map(|read| read.tag), Some(2));
-        done.send(first.end(Ok(()))).expect("the desk is there");
+        done.send(first.end(Ok(()), Instant::now())).expect("the desk is there");
         assert_eq!(desk.next(false).map(|done| done.tag), Some(0));
         assert!(desk.next(false).is_none(), "read 2 is under way");
     }

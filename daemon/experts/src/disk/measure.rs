@@ -44,8 +44,7 @@ pub fn measure(path: &Path, load: Load, budget: Duration) -> Result<Measured, Er
     let mut places = Places::new(path, load, &mut random)?;
     let (mut ways, no_uring) = open_ways(path, places.bytes)?;
     let deepest = ways.iter().map(|way| way.choice.depth).max().expect("depth 1 is always tried");
-    let slots = std::iter::repeat_with(|| Slot::new(places.bytes)).take(deepest + 1);
-    let mut slots = slots.collect::<Result<Vec<_>, _>>()?;
+    let mut slots = Slot::many(places.bytes, deepest + 1)?;
     // The system gives pages as they are written: not while the clock runs.
     slots.iter_mut().for_each(|slot| slot.fill(0));
     let time = budget / (ROUNDS * ways.len() as u32);

@@ -67,7 +67,7 @@ impl Read {
             let (extents, slot) = (&self.extents, &mut self.slot);
             extents.iter().try_for_each(|&extent| fill(extent, slot, &mut read_at))
         });
-        self.end(came)
+        self.end(came, Instant::now())
     }
 
     /// Whether every extent and every part lies in the slot, and in a file that there is.
@@ -83,8 +83,8 @@ impl Read {
         bad_extents.chain(bad_parts).next().map_or(Ok(()), |what| Err(ReadError::Malformed { what }))
     }
 
-    /// Ends the read: what came is checked, unless something was wrong already.
-    pub(super) fn end(self, came: Result<(), ReadError>) -> Done {
+    /// Ends the read: what came from the drive, at `ended`, is checked, unless something was wrong already.
+    pub(super) fn end(self, came: Result<(), ReadError>, ended: Instant) -> Done {
         let Self { tag, slot, check, unpack, .. } = self;
         let checked = came.and_then(|()| check.map_or(Ok(()), |check| check.run(&slot)));
         let (slot, read, result) = match unpack {
@@ -94,7 +94,7 @@ impl Read {
                 (into, Some(slot), decoded)
             }
         };
-        Done { tag, slot, read, result, ended: Instant::now() }
+        Done { tag, slot, read, result, ended }
     }
 }
 

@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::files::Files;
 use super::line::{Desk, Line};
+use super::priority::be_urgent;
 use super::transfer::Transfer;
 use super::{DEPTH_MAX, Disk, Done, Read, ReadError};
 use crate::Error;
@@ -58,6 +60,7 @@ impl Uring {
         let desk = Desk::new(Arc::clone(&line), ended);
         let ringer = Arc::clone(&bell);
         let serve = move || {
+            be_urgent();
             let flights = std::iter::repeat_with(|| None).take(depth).collect();
             let (asks, ended, is_listening) = Default::default();
             Owner { ring, files, line, bell, rung, is_listening, flights, asks, ended, done }.run();
@@ -171,7 +174,7 @@ struct Owner {
     /// Not handed to the kernel yet.
     asks: VecDeque<Ask>,
     /// Reads whose checksums are still to be computed.
-    ended: VecDeque<(Read, Result<(), ReadError>)>,
+    ended: VecDeque<(Read, Result<(), ReadError>, Instant)>,
     done: Sender<Done>,
 }
 
@@ -187,8 +190,8 @@ impl Owner {
                 return;
             }
             // The drive is busy again by now: the time for a checksum.
-            if let Some((read, came)) = ended {
-                self.send(read.end(came));
+            if let Some((read, came, at)) = ended {
+                self.send(read.end(came, at));
             }
             self.take_answers();
         }
@@ -209,7 +212,7 @@ impl Owner {
         {
             match read.check_shape(self.files.len()) {
                 Ok(()) if !read.extents.is_empty() => self.start(free, read),
-                came => self.ended.push_back((read, came)),
+                came => self.ended.push_back((read, came, Instant::now())),
             }
         }
     }
@@ -304,7 +307,8 @@ impl Owner {
         flight.n_asked -= 1;
         if flight.n_asked == 0 {
             let flight = self.flights[ask.flight].take().expect("is there");
-            self.ended.push_back((flight.read, flight.failed.map_or(Ok(()), |(_, error)| Err(error))));
+            let came = flight.failed.map_or(Ok(()), |(_, error)| Err(error));
+            self.ended.push_back((flight.read, came, Instant::now()));
         }
     }
 

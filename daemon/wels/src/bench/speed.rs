@@ -65,7 +65,7 @@ impl Streamed {
     pub(super) fn json(&self) -> Value {
         let Self { stats, seconds, n_tokens } = self;
         json!({
-            "hits": stats.hits, "misses": stats.misses, "missed_bytes": stats.missed_bytes, "reads": stats.reads,
+            "hits": stats.hits, "misses": stats.misses, "needed_bytes": stats.needed_bytes, "reads": stats.reads,
             "bytes_read": stats.bytes_read, "busy_s": stats.busy.as_secs_f64(), "stall_s": stats.stalled.as_secs_f64(),
             "wall_s": seconds, "tokens": n_tokens, "prefetches": stats.prefetches, "prefetch_hits": stats.prefetch_hits,
             "retries": stats.retries, "skipped": stats.skipped, "prefetch_gain": stats.prefetch_gain,

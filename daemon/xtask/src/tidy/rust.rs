@@ -15,7 +15,9 @@ const FILE_LINES_MAX: usize = 500;
 
 /// The files and folders that may hold `unsafe`, and why.
 const UNSAFE: &[(&str, &str)] = &[
+    ("daemon/experts/src/disk/priority.rs", "the system's scheduler"),
     ("daemon/experts/src/disk/uring.rs", "the kernel writes into slots"),
+    ("daemon/experts/src/slot.rs", "slots share a mapping"),
     ("daemon/kernels/src", "SIMD intrinsics, the worker pool"),
     ("daemon/weights/src/mapped.rs", "mmap"),
 ];
