@@ -2,6 +2,7 @@
 
 use weights::Hyperparameters;
 
+use crate::layers::FFN_TOKENS;
 use crate::moe::GROUP_ROWS;
 
 /// Tokens up to which latent attention may take its absorbed form, whose queries are wider: R1's limit is 171.
@@ -24,13 +25,13 @@ pub fn activation_bytes(hyper: &Hyperparameters, n_tokens: usize, n_logits: usiz
     let absorbed = hyper.mla.as_ref().map_or(0, |mla| {
         n_tokens.min(ABSORBED_TOKENS) * hyper.n_heads * (2 * mla.kv_lora_rank + mla.rope_dim)
     });
-    let dense = 3 * hyper.d_ff;
+    let shared = hyper.moe.as_ref().map_or(0, |moe| moe.n_shared * moe.d_expert);
+    let dense = n_tokens.min(FFN_TOKENS) * 3 * hyper.d_ff.max(shared);
     let (mixture, groups) = hyper.moe.as_ref().map_or((0, 0), |moe| {
-        let shared = 3 * moe.n_shared * moe.d_expert;
         let rows = GROUP_ROWS.max(n_tokens);
-        (moe.top_k * d + moe.n_experts + 4 * moe.top_k + shared, 4 * rows * moe.d_expert)
+        (moe.top_k * d + moe.n_experts + 4 * moe.top_k, 4 * rows * moe.d_expert)
     });
     let values =
-        n_tokens * (stream + attention + dense + mixture) + absorbed + groups + n_logits * hyper.n_vocab;
+        n_tokens * (stream + attention + mixture) + dense + absorbed + groups + n_logits * hyper.n_vocab;
     (values * size_of::<f32>()) as u64
 }

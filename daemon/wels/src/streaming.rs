@@ -24,6 +24,8 @@ const RESERVE_BYTES: u64 = 96 << 20;
 const OVERHEAD_SHARE: f64 = 0.01;
 /// Longest measurement of a drive.
 const MEASURE: Duration = Duration::from_secs(4);
+/// Part of the memory that a step's activations may take: experts of a prompt that takes two steps are read twice.
+const STEP_SHARE: u64 = 4;
 /// Tokens of the longest prompt that is read layer by layer, so that each expert is read once for all of it.
 const SWEEP_TOKENS: usize = 2048;
 
@@ -54,7 +56,7 @@ pub(crate) fn has_to(weights: &Weights, compute: &Compute) -> Result<bool> {
 
 /// Options of a step that streams: long prompts in one step, where its activations are a small part of the memory.
 pub(crate) fn options(weights: &Weights, compute: &Compute, options: Options) -> Options {
-    let most = limit(compute) / 8;
+    let most = limit(compute) / STEP_SHARE;
     let fits = |&n: &usize| activation_bytes(weights.hyper(), n, 0) <= most;
     let step_tokens = [SWEEP_TOKENS, 1024, 512].into_iter().find(fits).unwrap_or(256);
     Options { step_tokens, ..options }
