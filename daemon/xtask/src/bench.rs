@@ -6,7 +6,7 @@
 mod contest;
 mod layer;
 mod logits;
-mod models;
+pub(crate) mod models;
 mod peer;
 mod peers;
 mod streaming;

@@ -10,6 +10,7 @@ mod console;
 mod fetch;
 mod fuzz;
 mod page;
+mod page_cache;
 mod process;
 mod run;
 mod setup;

@@ -23,39 +23,40 @@ struct Shape {
     bytes: u64,
 }
 
-const SHAPES: [Shape; 5] = [
+const SHAPES: [Shape; 6] = [
     Shape { name: "qwen1.5b", synth: &["qwen1.5b"], bytes: 1_120_000_000 },
     Shape { name: "qwen7b", synth: &["qwen7b"], bytes: 4_690_000_000 },
     Shape { name: "v2lite", synth: &["v2lite"], bytes: 9_540_000_000 },
+    Shape { name: "v2slice", synth: &["v2lite", "--moe-layers", "3"], bytes: 1_500_000_000 },
     Shape { name: "r1slice", synth: &["r1slice"], bytes: 15_600_000_000 },
     Shape { name: "r1one", synth: &["r1slice", "--moe-layers", "1"], bytes: 9_070_000_000 },
 ];
 
 /// A model as a GGUF file for the peers and as a pack for Wels.
-pub(super) struct Files {
-    pub(super) gguf: PathBuf,
-    pub(super) pack: PathBuf,
+pub(crate) struct Files {
+    pub(crate) gguf: PathBuf,
+    pub(crate) pack: PathBuf,
     /// Made here, so that it may be removed.
     is_ours: bool,
 }
 
 /// Where models lie.
-pub(super) struct Folder<'a> {
-    pub(super) workspace: &'a Workspace,
+pub(crate) struct Folder<'a> {
+    pub(crate) workspace: &'a Workspace,
     /// A folder of files brought along, NAME.gguf; otherwise they are made.
-    pub(super) brought: Option<&'a Path>,
+    pub(crate) brought: Option<&'a Path>,
 }
 
 impl Folder<'_> {
     /// The model `name`, made and imported unless it is there.
-    pub(super) fn bring(&self, wels: &Path, name: &str) -> Result<Files> {
+    pub(crate) fn bring(&self, wels: &Path, name: &str) -> Result<Files> {
         let files = self.bring_gguf(name)?;
         self.import(wels, &files)?;
         Ok(files)
     }
 
     /// The same without the pack, which may be missing or old.
-    pub(super) fn bring_gguf(&self, name: &str) -> Result<Files> {
+    pub(crate) fn bring_gguf(&self, name: &str) -> Result<Files> {
         let folder =
             self.brought.map_or_else(|| self.workspace.target().join("bench/models"), Path::to_owned);
         let gguf = folder.join(format!("{name}.gguf"));
@@ -124,12 +125,12 @@ impl Folder<'_> {
 }
 
 impl Files {
-    pub(super) fn bytes(&self) -> Result<u64> {
+    pub(crate) fn bytes(&self) -> Result<u64> {
         Ok(fs::metadata(&self.gguf).with_context(|| format!("cannot read {}", self.gguf.display()))?.len())
     }
 
     /// Makes room for the next model; what was brought along stays.
-    pub(super) fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         if self.is_ours {
             fs::remove_file(&self.gguf).context("cannot remove the model")?;
             if self.pack.is_dir() {

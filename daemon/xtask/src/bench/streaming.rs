@@ -2,7 +2,6 @@
 //!
 //! A round is: the drive's own speed, every engine once, the drive's own speed again. Ratios are of runs of one round.
 
-mod cached;
 mod drive;
 mod engine;
 mod outcome;
@@ -24,7 +23,7 @@ use super::peer::{Build, Peer};
 use super::{load, warn_of_others};
 use crate::cgroup::Cgroup;
 use crate::workspace::Workspace;
-use crate::{console, run, size};
+use crate::{console, page_cache, run, size};
 
 /// What the kernel reads ahead on a bare NVMe drive, in KiB.
 const SMALL_READ_AHEAD_KIB: u64 = 128;
@@ -219,7 +218,7 @@ impl<'a> Bench<'a> {
     fn measure(&self, entrant: &Entrant) -> Result<Measured> {
         let model = entrant.model(self.files);
         let drive = Drive::of(&self.raw.0)?;
-        cached::drop_pages(self.workspace, model)?;
+        page_cache::drop_pages(self.workspace, model)?;
         let cgroup = Cgroup::make(self.cgroup, self.limit_bytes)?;
         let read_ahead = entrant.read_ahead_kib.map(|kib| drive.set_read_ahead(kib)).transpose()?;
         let before = drive.read_bytes()?;

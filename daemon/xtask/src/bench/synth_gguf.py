@@ -222,7 +222,7 @@ def vocab(wr, c, kind):
     if kind == "none":
         wr.add_tokenizer_model("no_vocab"); return
     n = c["vocab"]
-    toks = byte_unicode() + [f"<|fill_{i}|>" for i in range(n - 256 - 4)]
+    toks = byte_unicode() + ["ab"] + [f"<|fill_{i}|>" for i in range(n - 257 - 4)]
     types = [1] * len(toks)
     toks += ["<|begin|>", "<|end|>", "<|User|>", "<|Assistant|>"]; types += [3] * 4
     wr.add_tokenizer_model("gpt2"); wr.add_tokenizer_pre("default" if kind == "dummy" else kind)

@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_streaming_of_wels_is_read() {
-        let phase = r#"{"hits": 1, "misses": 3, "missed_bytes": 300, "reads": 3, "bytes_read": 306, "busy_s": 0.5,
+        let phase = r#"{"hits": 1, "misses": 3, "needed_bytes": 300, "reads": 3, "bytes_read": 306, "busy_s": 0.5,
             "stall_s": 0.1, "wall_s": 1.0, "tokens": 2, "retries": 0}"#;
         let text = format!(
             r#"{{"load_s": 1, "prefill_tok_s": 50, "decode_tok_s": 2, "model": "m", "streaming":
@@ -198,7 +198,7 @@ mod tests {
         let measured = wels().parse(&text, 2, Usage::default(), 400).unwrap();
         let streaming = measured.streaming.unwrap();
         assert_eq!((measured.token_bytes, measured.prefill_bytes, streaming.record_bytes), (153.0, 306, 100));
-        assert_eq!(streaming.decode.needed(), 1.02);
+        assert_eq!(streaming.decode.read_for_needed(), 1.02);
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub(super) struct Phase {
     /// Experts that were in memory when they were wanted, and that were not.
     pub(super) hits: u64,
     pub(super) misses: u64,
-    /// Bytes of the records that were missed.
-    pub(super) missed_bytes: u64,
+    /// Bytes of the records that had to be read.
+    pub(super) needed_bytes: u64,
     pub(super) reads: u64,
     pub(super) bytes_read: u64,
     /// Time with a read under way, in which computing had to wait, and in all.
@@ -67,9 +67,9 @@ impl Phase {
         self.bytes_read as f64 / self.wall_s
     }
 
-    /// Bytes read for a byte that was missed.
-    pub(super) fn needed(&self) -> f64 {
-        self.bytes_read as f64 / self.missed_bytes as f64
+    /// Bytes read for a byte that had to be.
+    pub(super) fn read_for_needed(&self) -> f64 {
+        self.bytes_read as f64 / self.needed_bytes as f64
     }
 
     pub(super) fn hit_rate(&self) -> f64 {

@@ -102,12 +102,12 @@ fn streamed(outcome: &Outcome, name: &str, phase: PhaseOf) {
     let Some(numbers) = Streamed::of(outcome, phase) else { return };
     console::note(format_args!(
         "wels, {name}: {:.2} GB/s while it reads ({:.0} % of the drive alone), {:.2} GB/s in all ({:.0} %); {:.3} bytes read \
-         for one missed, {:.0} % were there, {:.0} % of the time waited",
+         for one needed, {:.0} % were there, {:.0} % of the time waited",
         numbers.busy_bytes_s / 1e9,
         100.0 * numbers.busy_share,
         numbers.wall_bytes_s / 1e9,
         100.0 * numbers.wall_share,
-        numbers.needed,
+        numbers.read_for_needed,
         100.0 * numbers.hit_rate,
         100.0 * numbers.stall_share
     ));
@@ -121,7 +121,7 @@ struct Streamed {
     busy_share: f64,
     wall_bytes_s: f64,
     wall_share: f64,
-    needed: f64,
+    read_for_needed: f64,
     hit_rate: f64,
     stall_share: f64,
 }
@@ -137,7 +137,7 @@ impl Streamed {
             busy_share: share(Phase::busy_bytes_s)?,
             wall_bytes_s: number(Phase::wall_bytes_s)?,
             wall_share: share(Phase::wall_bytes_s)?,
-            needed: number(Phase::needed)?,
+            read_for_needed: number(Phase::read_for_needed)?,
             hit_rate: number(Phase::hit_rate)?,
             stall_share: number(Phase::stall_share)?,
         })
@@ -203,7 +203,7 @@ mod tests {
         let phase = Phase {
             hits: 1,
             misses: 3,
-            missed_bytes: 100,
+            needed_bytes: 100,
             reads: 3,
             bytes_read: 102,
             busy_s: 0.5,
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(json["drive_bytes_s"], 204.0);
         let decode = &json["wels"]["decode"];
         assert_eq!((&decode["busy_share"], &decode["wall_share"]), (&json!(1.0), &json!(0.5)));
-        assert_eq!((&decode["needed"], &decode["hit_rate"]), (&json!(1.02), &json!(0.25)));
+        assert_eq!((&decode["read_for_needed"], &decode["hit_rate"]), (&json!(1.02), &json!(0.25)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ const TRIES_MAX: usize = 3;
 ///
 /// # Errors
 /// Another program holds them in memory.
-pub(super) fn drop_pages(workspace: &Workspace, model: &Path) -> Result<()> {
+pub(crate) fn drop_pages(workspace: &Workspace, model: &Path) -> Result<()> {
     for file in files(model)? {
         let mut left = 0;
         for _ in 0..TRIES_MAX {
