@@ -11,6 +11,7 @@ use weights::{ExpertKey, ExpertPart, Weights};
 use crate::Error;
 use crate::forward::DENSE_ROW_COST;
 use crate::layers::{FeedForward, FfnBuffers, vector};
+use crate::memory::Fit;
 use crate::mla::{LatentAttention, LatentBuffers, LatentForm};
 use crate::moe::{Mixture, MixtureBuffers};
 use crate::pass::Pass;
@@ -156,8 +157,8 @@ impl Layer {
     ) {
         let Stages { experts, normed, attention, mixture, ffn, out } = stages;
         let (n, eps) = (pass.n_tokens(), pass.hyper().rms_eps);
-        normed.resize(hidden.len(), 0.0);
-        out.resize(hidden.len(), 0.0);
+        normed.fit(hidden.len());
+        out.fit(hidden.len());
         pass.cpu.rms_norm(normed, hidden, &self.attn_norm, eps);
         self.attention.forward(pass, kv_layer, normed, out, attention);
         pass.cpu.add(hidden, out);

@@ -7,6 +7,7 @@ use weights::{Hyperparameters, Weights};
 
 use crate::Error;
 use crate::layers::{FeedForward, FfnBuffers, Projection, vector};
+use crate::memory::Fit;
 use crate::pass::Pass;
 
 /// The decoder layers.
@@ -103,7 +104,7 @@ impl Activations {
         let (d_q, d_kv) = (n * hyper.n_heads * hyper.head_dim, n * hyper.n_kv_heads * hyper.head_dim);
         let Self { normed, q, k, v, attended, out, ffn: _ } = self;
         for (buffer, len) in [(normed, d), (q, d_q), (k, d_kv), (v, d_kv), (attended, d_q), (out, d)] {
-            buffer.resize(len, 0.0);
+            buffer.fit(len);
         }
     }
 }

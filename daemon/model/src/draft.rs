@@ -18,6 +18,7 @@ use crate::deepseek::{Layer, Stages};
 use crate::forward::{Chunk, SeqId};
 use crate::kv::KvCache;
 use crate::layers::{Ends, Projection, vector};
+use crate::memory::Fit;
 use crate::mla::LatentForm;
 use crate::pass::Pass;
 use crate::{Error, TokenId};
@@ -133,9 +134,9 @@ impl Draft {
         let (d, n, eps) = (self.norm.len(), pass.n_tokens(), pass.hyper().rms_eps);
         let embedding = self.embedding.as_ref().unwrap_or(&ends.embedding).matrix(pass.weights);
         for buffer in [&mut self.embedded, &mut self.hidden, &mut self.normed] {
-            buffer.resize(n * d, 0.0);
+            buffer.fit(n * d);
         }
-        self.pairs.resize(2 * n * d, 0.0);
+        self.pairs.fit(2 * n * d);
         pass.cpu.embed(&mut self.hidden, &embedding, &pass.batch.ids);
         pass.cpu.rms_norm(&mut self.embedded, &self.hidden, &self.enorm, eps);
         pass.cpu.rms_norm(&mut self.normed, hidden, &self.hnorm, eps);

@@ -5,6 +5,7 @@ use tensor::Matrix;
 use weights::{TensorIndex, Weights};
 
 use crate::Error;
+use crate::memory::Fit;
 
 /// A weight matrix by its place in the file, with an optional bias.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl FeedForward {
         for (x, out) in x.chunks(FFN_TOKENS * d).zip(out.chunks_mut(FFN_TOKENS * d)) {
             let n = x.len() / d;
             for buffer in [&mut *gate, &mut *up, &mut *ffn] {
-                buffer.resize(n * self.width, 0.0);
+                buffer.fit(n * self.width);
             }
             cpu.linear(x, n, &mut [self.gate.job(weights, gate), self.up.job(weights, up)]);
             cpu.swiglu(ffn, gate, up);

@@ -18,6 +18,7 @@ use weights::{Hyperparameters, Mla, RopeScaling, TensorIndex, Weights};
 
 use crate::Error;
 use crate::layers::{Projection, check_shape, vector};
+use crate::memory::Fit;
 use crate::pass::Pass;
 
 /// Which form of latent attention a sequence's chunk is computed in.
@@ -145,8 +146,8 @@ impl LatentAttention {
         match &self.q {
             Query::Direct(q) => pass.cpu.linear(x, n, &mut [q.job(weights, &mut a.q), kv_a]),
             Query::LowRank { a: q_a, a_norm, b } => {
-                a.q_a.resize(n * a_norm.len(), 0.0);
-                a.q_a_normed.resize(n * a_norm.len(), 0.0);
+                a.q_a.fit(n * a_norm.len());
+                a.q_a_normed.fit(n * a_norm.len());
                 pass.cpu.linear(x, n, &mut [q_a.job(weights, &mut a.q_a), kv_a]);
                 pass.cpu.rms_norm(&mut a.q_a_normed, &a.q_a, a_norm, eps);
                 pass.cpu.linear(&a.q_a_normed, n, &mut [b.job(weights, &mut a.q)]);
@@ -169,8 +170,8 @@ impl LatentAttention {
         let LatentBuffers { q, q_latent, attended_latent, attended, .. } = a;
         let q = &q[heads.start * key_dim..heads.end * key_dim];
         let attended = &mut attended[heads.start * shape.value_dim..heads.end * shape.value_dim];
-        q_latent.resize(n * width, 0.0);
-        attended_latent.resize(n * shape.rank, 0.0);
+        q_latent.fit(n * width);
+        attended_latent.fit(n * shape.rank);
         let Pass { cpu, kv, .. } = &mut *pass;
         cpu.linear_heads((&mut *q_latent, width), (q, key_dim), shape.n_heads, &k_b, true);
         cpu.copy_tails((&mut *q_latent, width), (q, key_dim), shape.rope_dim);
@@ -284,9 +285,9 @@ impl LatentBuffers {
     fn resize(&mut self, shape: &LatentShape, n: usize) {
         let &LatentShape { n_heads, rank, nope_dim, rope_dim, value_dim, .. } = shape;
         let heads = n * n_heads;
-        self.q.resize(heads * (nope_dim + rope_dim), 0.0);
-        self.kv_a.resize(n * (rank + rope_dim), 0.0);
-        self.latent.resize(n * (rank + rope_dim), 0.0);
-        self.attended.resize(heads * value_dim, 0.0);
+        self.q.fit(heads * (nope_dim + rope_dim));
+        self.kv_a.fit(n * (rank + rope_dim));
+        self.latent.fit(n * (rank + rope_dim));
+        self.attended.fit(heads * value_dim);
     }
 }

@@ -15,6 +15,7 @@ use crate::draft::Draft;
 use crate::forward::{Chunk, Failure, Forward, Limits, SeqId};
 use crate::kv::{KvCache, KvShape};
 use crate::layers::Ends;
+use crate::memory::Fit;
 use crate::mla::LatentForm;
 use crate::pass::Pass;
 use crate::trace::Trace;
@@ -209,7 +210,7 @@ impl Model {
     fn layers(&mut self, batch: &Batch) -> (Vec<(u32, String)>, Vec<f32>) {
         let Self { weights, ends, body, rope, kv, cpu, trace, hidden, skip_share, .. } = self;
         let (skip_share, lost) = (*skip_share, skip_share.map_or_else(Vec::new, |_| vec![0.0; batch.len()]));
-        hidden.resize(batch.len() * weights.hyper().d_model, 0.0);
+        hidden.fit(batch.len() * weights.hyper().d_model);
         cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
         let mut pass =
             Pass { trace: trace.as_mut(), skip_share, lost, ..Pass::new(weights, cpu, kv, rope, batch) };
@@ -224,10 +225,10 @@ impl Model {
     fn head(&mut self, rows: &[usize], logits: &mut Vec<f32>) {
         let Self { weights, ends, cpu, hidden, normed, limits, .. } = self;
         let hyper = weights.hyper();
-        normed.resize(hidden.len(), 0.0);
+        normed.fit(hidden.len());
         cpu.rms_norm(normed, hidden, &ends.output_norm, hyper.rms_eps);
         let wanted = rows_of(normed, hyper.d_model, rows);
-        logits.resize(rows.len() * limits.n_vocab, 0.0);
+        logits.fit(rows.len() * limits.n_vocab);
         cpu.linear(&wanted, rows.len(), &mut [ends.head.job(weights, logits)]);
     }
 

@@ -15,6 +15,7 @@ use weights::{Moe, Weights};
 
 use crate::Error;
 use crate::layers::{FeedForward, FfnBuffers, Projection, vector};
+use crate::memory::Fit;
 use crate::pass::Pass;
 use crate::skip::skip_missing;
 
@@ -149,7 +150,7 @@ impl Mixture {
             experts.count_skipped(n_skipped);
         }
         a.routes.sort(&a.choices, self.rule.top_k, self.n_experts);
-        a.rows.resize(a.choices.len() * d, 0.0);
+        a.rows.fit(a.choices.len() * d);
         let guess = next.filter(|_| experts.is_guessing()).map(|next| (next.layer, next.likely(pass, x, a)));
         let cpu = &mut *pass.cpu;
         let mut wanted = experts.want(self.layer, &a.routes.experts);
@@ -188,8 +189,8 @@ impl Mixture {
     /// choices [n_tokens, top_k] <- what the router makes of x.
     fn choose(&self, pass: &mut Pass<'_>, x: &[f32], logits: &mut Vec<f32>, choices: &mut Vec<Choice>) {
         let n = pass.n_tokens();
-        logits.resize(n * self.n_experts, 0.0);
-        choices.resize(n * self.rule.top_k, Choice::default());
+        logits.fit(n * self.n_experts);
+        choices.fit(n * self.rule.top_k);
         pass.cpu.linear(x, n, &mut [self.router.job(pass.weights, logits)]);
         pass.cpu.route(choices, logits, self.n_experts, self.bias.as_deref(), &self.rule);
     }
@@ -221,7 +222,7 @@ impl Mixture {
         let width = self.d_expert;
         let n_rows: usize = ready.iter().map(|expert| routes.rows_of(expert.key.expert).len()).sum();
         for buffer in [&mut *gate, &mut *up, &mut *ffn] {
-            buffer.resize(n_rows * width, 0.0);
+            buffer.fit(n_rows * width);
         }
         let mut jobs = Vec::with_capacity(2 * ready.len());
         let (mut gates, mut ups) = (gate.as_mut_slice(), up.as_mut_slice());

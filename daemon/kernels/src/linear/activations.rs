@@ -79,7 +79,13 @@ impl Activations {
     pub(crate) fn records(&mut self, n_tokens: usize, cols: usize) -> (&mut [Line], usize) {
         self.stride = cols.next_multiple_of(STEP);
         let record = record_lines(self.stride);
-        self.lines.resize(n_tokens * record, Line::zeroed());
+        let n_lines = n_tokens * record;
+        if n_lines > self.lines.capacity() {
+            // Nothing in them is wanted any more, and no more is taken than is needed.
+            self.lines = Vec::new();
+            self.lines.reserve_exact(n_lines);
+        }
+        self.lines.resize(n_lines, Line::zeroed());
         (&mut self.lines, record)
     }
 
