@@ -5,7 +5,9 @@
 //! classes   experts with records of the same size; slots are made, reused and counted per class
 //! ```
 //! The budget is in bytes and is never exceeded: a class has a fixed number of slots, as many as make the part of its experts
-//! that fits the same as in every other class.
+//! that fits the same as in every other class. A part of them is on loan: long steps take its memory.
+
+use tracing::warn;
 
 use crate::{Error, Policy, Slot};
 
@@ -17,6 +19,8 @@ pub(crate) struct Cache {
     now: f64,
     /// The step reads whole layers: a long prompt.
     sweep: bool,
+    /// The slots on loan are gone.
+    gave_back: bool,
     entries: Vec<Entry>,
     classes: Vec<Class>,
 }
@@ -43,6 +47,8 @@ struct Class {
     slot_bytes: usize,
     n_experts: usize,
     n_slots: usize,
+    /// Those on loan, beside the others.
+    n_lent: usize,
     /// Slots without a record, the last one used on top.
     free: Vec<Slot>,
     /// Experts in memory, in no order.
@@ -50,14 +56,15 @@ struct Class {
 }
 
 impl Cache {
-    /// A cache of at most `budget` bytes for experts whose records take `record_bytes` each, `reserved` bytes of it for others.
+    /// A cache of at most `budget` bytes for experts whose records take `record_bytes` each, `reserved` bytes of it for others,
+    /// `lent` bytes of it on loan.
     ///
     /// # Errors
     /// Fewer than `slots_min` records of some size fit; the system has no address space left.
     pub(crate) fn new(
         policy: Policy,
         record_bytes: &[usize],
-        (budget, reserved): (u64, u64),
+        (budget, reserved, lent): (u64, u64, u64),
         slots_min: usize,
     ) -> Result<Self, Error> {
         let mut sizes = record_bytes.to_vec();
@@ -66,12 +73,20 @@ impl Cache {
         let class = |&slot_bytes: &usize| {
             let n_experts = record_bytes.iter().filter(|&&bytes| bytes == slot_bytes).count();
             let n_slots = slots_min.min(n_experts);
-            Class { slot_bytes, n_experts, n_slots, free: Vec::new(), resident: Vec::new() }
+            Class { slot_bytes, n_experts, n_slots, n_lent: 0, free: Vec::new(), resident: Vec::new() }
         };
         let mut classes: Vec<Class> = sizes.iter().map(class).collect();
-        let least = reserved + classes.iter().map(Class::bytes).sum::<u64>();
+        let least = reserved + lent + classes.iter().map(Class::bytes).sum::<u64>();
         match budget.checked_sub(least) {
-            Some(left) => share_out(&mut classes, left),
+            Some(left) => {
+                share_out(&mut classes, left);
+                let n_own: Vec<usize> = classes.iter().map(|class| class.n_slots).collect();
+                share_out(&mut classes, lent);
+                for (class, n_own) in classes.iter_mut().zip(n_own) {
+                    class.n_lent = class.n_slots - n_own;
+                    class.n_slots = n_own;
+                }
+            }
             None => {
                 let n_sizes = classes.len();
                 return Err(Error::Budget { budget, wanted: least, slots_min, n_sizes });
@@ -79,6 +94,7 @@ impl Cache {
         }
         for class in &mut classes {
             class.free = Slot::many(class.slot_bytes, class.n_slots)?;
+            class.free.extend(Slot::many_lent(class.slot_bytes, class.n_lent)?);
         }
         let entry = |bytes: &usize| Entry {
             class: sizes.binary_search(bytes).expect("sizes are made from these"),
@@ -93,6 +109,7 @@ impl Cache {
             policy,
             now: 0.0,
             sweep: false,
+            gave_back: false,
             entries: record_bytes.iter().map(entry).collect(),
             classes,
         })
@@ -103,6 +120,35 @@ impl Cache {
     pub(crate) fn begin_step(&mut self, sweep: bool) -> bool {
         self.now += 1.0;
         std::mem::replace(&mut self.sweep, sweep) && !sweep
+    }
+
+    /// Gives back the memory on loan, with the experts in it. None of them is held, and no read is under way.
+    pub(crate) fn give_loan_back(&mut self) {
+        self.gave_back = true;
+        for class in &mut self.classes {
+            class.free.retain(|slot| !slot.is_lent());
+            let entries = &mut self.entries;
+            class.resident.retain(|&expert| {
+                let slot = &mut entries[expert as usize].slot;
+                slot.take_if(|slot| slot.is_lent()).is_none()
+            });
+        }
+    }
+
+    /// Takes the loan again.
+    pub(crate) fn take_loan(&mut self) {
+        self.gave_back = false;
+        for class in &mut self.classes {
+            match Slot::many_lent(class.slot_bytes, class.n_lent) {
+                Ok(slots) => class.free.extend(slots),
+                Err(error) => warn!(%error, "the cache of experts stays smaller until the next long prompt"),
+            }
+        }
+    }
+
+    /// Whether the memory on loan was given back.
+    pub(crate) fn gave_loan_back(&self) -> bool {
+        self.gave_back
     }
 
     pub(crate) fn is_sweep(&self) -> bool {
@@ -226,16 +272,22 @@ impl Cache {
         self.classes[self.entries[expert as usize].class].free.push(slot);
     }
 
-    /// Bytes of all slots.
+    /// Bytes of all slots that are there.
     pub(crate) fn slot_bytes(&self) -> u64 {
-        self.classes.iter().map(Class::bytes).sum()
+        let lent = |class: &Class| if self.gave_back { 0 } else { class.lent_bytes() };
+        self.classes.iter().map(|class| class.bytes() + lent(class)).sum()
     }
 }
 
 impl Class {
-    /// Of all its slots.
+    /// Of its own slots.
     fn bytes(&self) -> u64 {
         (self.n_slots * self.slot_bytes) as u64
+    }
+
+    /// Of those on loan.
+    fn lent_bytes(&self) -> u64 {
+        (self.n_lent * self.slot_bytes) as u64
     }
 }
 
@@ -258,7 +310,7 @@ mod tests {
 
     /// Room for `n_slots` of `n_experts` of one size.
     fn cache(policy: Policy, n_experts: usize, n_slots: usize) -> Cache {
-        Cache::new(policy, &vec![PAGE; n_experts], ((n_slots * PAGE) as u64, 0), 1)
+        Cache::new(policy, &vec![PAGE; n_experts], ((n_slots * PAGE) as u64, 0, 0), 1)
             .expect("at least one slot")
     }
 
@@ -275,6 +327,23 @@ mod tests {
             }
         }
         missed
+    }
+
+    #[test]
+    fn memory_on_loan_goes_with_what_is_in_it_and_comes_back() {
+        let sizes = [PAGE; 8];
+        let mut cache =
+            Cache::new(Policy::Lru, &sizes, (5 * PAGE as u64, 0, 3 * PAGE as u64), 1).expect("room");
+        step(&mut cache, false, &[0, 1, 2, 3, 4]);
+        assert_eq!(cache.slot_bytes(), 5 * PAGE as u64);
+        cache.give_loan_back();
+        let n_left = (0..8).filter(|&expert| cache.is_resident(expert)).count();
+        assert_eq!((n_left, cache.slot_bytes()), (2, 2 * PAGE as u64));
+        assert_eq!(step(&mut cache, false, &[5, 6, 7, 5]), [5, 6, 7, 5], "there is room for two");
+        cache.take_loan();
+        assert_eq!(step(&mut cache, false, &[7, 0, 1, 2, 5, 7]), [0, 1, 2]);
+        let too_little = Cache::new(Policy::Lru, &sizes, (3 * PAGE as u64, 0, 3 * PAGE as u64), 1);
+        assert!(too_little.is_err(), "nothing is left while the loan is given back");
     }
 
     #[test]
@@ -331,7 +400,7 @@ mod tests {
     #[test]
     fn every_size_has_its_share_of_the_budget() {
         let sizes = [PAGE, 2 * PAGE, PAGE, 2 * PAGE, PAGE, 2 * PAGE];
-        let mut cache = Cache::new(Policy::Lru, &sizes, (6 * PAGE as u64, 0), 1).expect("room");
+        let mut cache = Cache::new(Policy::Lru, &sizes, (6 * PAGE as u64, 0, 0), 1).expect("room");
         step(&mut cache, false, &[0, 1, 2, 3, 4, 5]);
         assert_eq!(cache.slot_bytes(), 6 * PAGE as u64, "two of each size");
         let resident = (0..6).filter(|&expert| cache.is_resident(expert));
@@ -340,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_budget_below_one_record_of_each_size_is_refused() {
-        let new = |budget| Cache::new(Policy::Lru, &[PAGE, 2 * PAGE, PAGE], (budget, 0), 1).map(drop);
+        let new = |budget| Cache::new(Policy::Lru, &[PAGE, 2 * PAGE, PAGE], (budget, 0, 0), 1).map(drop);
         let Err(Error::Budget { wanted, n_sizes, .. }) = new(3 * PAGE as u64 - 1) else {
             panic!("it is too small")
         };
@@ -353,7 +422,7 @@ mod tests {
         let mut sizes = vec![PAGE; 20];
         sizes.extend([7 * PAGE; 3]);
         for pages in 8..=41 {
-            let cache = Cache::new(Policy::Lru, &sizes, ((pages * PAGE) as u64, 0), 1).expect("room");
+            let cache = Cache::new(Policy::Lru, &sizes, ((pages * PAGE) as u64, 0, 0), 1).expect("room");
             let bytes: u64 = cache.classes.iter().map(Class::bytes).sum();
             assert!(bytes <= (pages * PAGE) as u64, "{pages}");
             assert!(bytes as usize + PAGE > pages * PAGE || cache.classes[0].n_slots == 20, "{pages}");

@@ -133,7 +133,7 @@ impl Experts {
         if let Home::Streamed { streamer, .. } = &mut self.home {
             let (chosen, n_experts) = (n_tokens * top_k, self.n_experts as usize);
             self.guess_layers = chosen >= SURE_TOKENS * n_experts;
-            streamer.begin_step(chosen >= n_experts);
+            streamer.begin_step(n_tokens, chosen >= n_experts);
             if chosen < n_experts {
                 self.trial.begin_step(Instant::now(), streamer.stats().busy);
             }
@@ -175,6 +175,14 @@ impl Experts {
     /// Whether it is worth while to say what the next layer will want.
     pub fn is_guessing(&self) -> bool {
         self.trial.is_guessing()
+    }
+
+    /// Whether the step has taken memory that is the cache's between long steps: it has to be free again before the next.
+    pub fn gave_loan_back(&self) -> bool {
+        match &self.home {
+            Home::Mapped(_) => false,
+            Home::Streamed { streamer, .. } => streamer.gave_loan_back(),
+        }
     }
 
     /// Whether the step wants nearly all experts of each layer.

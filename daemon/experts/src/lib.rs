@@ -38,4 +38,4 @@ pub use experts::{Expert, Experts, Origin, Wanted};
 pub use policy::Policy;
 pub use slot::{PAGE_BYTES, Slot};
 pub use stats::Stats;
-pub use streamer::Streaming;
+pub use streamer::{Loan, Streaming};

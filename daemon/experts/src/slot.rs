@@ -17,6 +17,8 @@ pub struct Slot {
     mapping: Arc<MmapRaw>,
     /// Of the mapping, what no other slot has.
     place: Range<usize>,
+    /// Its memory is the cache's only between long steps.
+    is_lent: bool,
 }
 
 impl Slot {
@@ -44,8 +46,19 @@ impl Slot {
         // A hint: small pages are right, too.
         let _ = mapping.advise(Advice::HugePage);
         let mapping = Arc::new(MmapRaw::from(mapping));
-        let slot = |i| Self { mapping: Arc::clone(&mapping), place: i * bytes..(i + 1) * bytes };
+        let slot =
+            |i| Self { mapping: Arc::clone(&mapping), place: i * bytes..(i + 1) * bytes, is_lent: false };
         Ok((0..n).map(slot).collect())
+    }
+
+    /// The same, on loan. They have a mapping of their own, which goes with the last of them.
+    pub(crate) fn many_lent(bytes: usize, n: usize) -> Result<Vec<Self>, Error> {
+        let slots = Self::many(bytes, n)?;
+        Ok(slots.into_iter().map(|slot| Self { is_lent: true, ..slot }).collect())
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        self.is_lent
     }
 }
 

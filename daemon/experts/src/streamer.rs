@@ -35,6 +35,8 @@ pub struct Streaming {
     pub disk: Box<dyn Disk>,
     /// Memory for records, in bytes. It is never exceeded.
     pub budget: u64,
+    /// Of it, what long steps need for themselves.
+    pub loan: Loan,
     /// Who gives way.
     pub policy: Policy,
     /// Share of the slots whose experts never give way: those that the profile has as the most used.
@@ -43,6 +45,15 @@ pub struct Streaming {
     pub copies: Copies,
     /// Where it is kept which experts were used: the cache starts with those. `None` keeps nothing.
     pub profile: Option<PathBuf>,
+}
+
+/// Memory that is the cache's only between long steps, whose activations need it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loan {
+    /// How much.
+    pub bytes: u64,
+    /// Tokens of the largest step that does without it.
+    pub step_tokens: usize,
 }
 
 impl std::fmt::Debug for Streaming {
@@ -82,6 +93,8 @@ pub(crate) struct Streamer {
     failed: Vec<(ExpertKey, Error)>,
     stats: Stats,
     busy: Busy,
+    /// The most tokens of a step that does without the memory on loan.
+    short_tokens: usize,
 }
 
 /// A read under way.
@@ -99,10 +112,10 @@ impl Streamer {
         records: Vec<Record>,
         streaming: Streaming,
     ) -> Result<Self, Error> {
-        let Streaming { disk, budget, policy, pinned_share, copies, .. } = streaming;
+        let Streaming { disk, budget, loan, policy, pinned_share, copies, .. } = streaming;
         let sizes: Vec<usize> = records.iter().map(|record| record.bytes).collect();
         let staging = Staging::new(&records, 2 * disk.depth())?;
-        let cache = Cache::new(policy, &sizes, (budget, staging.bytes()), SLOTS_MIN)?;
+        let cache = Cache::new(policy, &sizes, (budget, staging.bytes(), loan.bytes), SLOTS_MIN)?;
         let record_bytes = sizes.iter().max().map_or(0, |&bytes| bytes as u64);
         Ok(Self {
             records: records.into_iter().map(Arc::new).collect(),
@@ -123,13 +136,40 @@ impl Streamer {
             failed: Vec::new(),
             stats: Stats { policy, pinned_share, record_bytes, ..Stats::default() },
             busy: Busy::default(),
+            short_tokens: if loan.bytes == 0 { usize::MAX } else { loan.step_tokens },
         })
     }
 
-    pub(crate) fn begin_step(&mut self, sweep: bool) {
+    pub(crate) fn begin_step(&mut self, n_tokens: usize, sweep: bool) {
         if self.cache.begin_step(sweep) || self.likely {
             self.guesses.clear();
             self.likely = false;
+        }
+        match (n_tokens > self.short_tokens, self.cache.gave_loan_back()) {
+            (true, false) => {
+                self.end_reads();
+                self.cache.give_loan_back();
+            }
+            (false, true) => self.cache.take_loan(),
+            _ => {}
+        }
+    }
+
+    /// Whether the step has taken the memory on loan.
+    pub(crate) fn gave_loan_back(&self) -> bool {
+        self.cache.gave_loan_back()
+    }
+
+    /// Waits for what is under way: guesses that nobody wants yet. No more begin.
+    fn end_reads(&mut self) {
+        self.release();
+        self.cancel_guesses();
+        self.guesses.clear();
+        while !self.flights.is_empty() {
+            match self.disk.next(true) {
+                Some(done) => self.settle(done),
+                None => self.give_up_flights(),
+            }
         }
     }
 
@@ -326,8 +366,8 @@ impl Streamer {
                 };
                 self.cache.give_back(expert, slot);
                 self.guesses.push_front(expert);
-                self.guessed.remove(&expert);
-                self.stats.prefetches -= 1;
+                // What a layer wanted and gave up was not guessed.
+                self.stats.prefetches -= u64::from(self.guessed.remove(&expert));
             }
         }
         if self.flights.is_empty() {

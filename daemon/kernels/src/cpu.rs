@@ -86,6 +86,11 @@ impl Cpu {
         self.pool.n_threads()
     }
 
+    /// Gives back the memory of quantised activations, which otherwise stays at what the largest step needed.
+    pub fn give_back(&mut self) {
+        self.activations = Activations::default();
+    }
+
     /// RMSNorm of every row: out = w * x / sqrt(mean(x^2) + eps). `x`, `out`: [n_tokens, w.len()].
     ///
     /// # Panics

@@ -65,9 +65,23 @@ impl DeepSeek {
         Ok(Self { layers, stages: Stages::new(experts) })
     }
 
+    /// A step begins; before it takes memory for its activations.
+    pub(crate) fn begin_step(&mut self, n_tokens: usize, top_k: usize) {
+        self.stages.experts.begin_step(n_tokens, top_k);
+    }
+
+    /// Gives the memory of a long step's activations back, where the experts want it again; whether they do.
+    pub(crate) fn end_step(&mut self) -> bool {
+        let Stages { experts, normed, attention, mixture, ffn, out } = &mut self.stages;
+        if !experts.gave_loan_back() {
+            return false;
+        }
+        (*normed, *attention, *mixture, *ffn, *out) = Default::default();
+        true
+    }
+
     /// hidden [n_tokens, d_model] <- the last layer's output.
     pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32]) {
-        self.stages.experts.begin_step(pass.n_tokens(), pass.hyper().moe.map_or(0, |moe| moe.top_k));
         for (i, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(i + 1).and_then(Layer::mixture);
             layer.forward(pass, i, hidden, &mut self.stages, next);

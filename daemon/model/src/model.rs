@@ -210,6 +210,9 @@ impl Model {
     fn layers(&mut self, batch: &Batch) -> (Vec<(u32, String)>, Vec<f32>) {
         let Self { weights, ends, body, rope, kv, cpu, trace, hidden, skip_share, .. } = self;
         let (skip_share, lost) = (*skip_share, skip_share.map_or_else(Vec::new, |_| vec![0.0; batch.len()]));
+        if let Body::DeepSeek(deepseek) = body {
+            deepseek.begin_step(batch.len(), weights.hyper().moe.map_or(0, |moe| moe.top_k));
+        }
         hidden.fit(batch.len() * weights.hyper().d_model);
         cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
         let mut pass =
@@ -319,6 +322,12 @@ impl Forward for Model {
         self.head(&batch.wanted_rows(chunks), logits);
         if let Some(draft) = &mut self.draft {
             draft.hold(&batch, chunks, &self.normed);
+        }
+        if let Body::DeepSeek(deepseek) = &mut self.body
+            && deepseek.end_step()
+        {
+            (self.hidden, self.normed) = Default::default();
+            self.cpu.give_back();
         }
         for chunk in chunks {
             self.kv.set_len(chunk.seq, self.kv.len(chunk.seq) + chunk.tokens.len());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use experts::disk::{Choice, Drive, Load};
-use experts::{Copies, Policy, Streaming};
+use experts::{Copies, Loan, Policy, Streaming};
 use model::{KvShape, Options, activation_bytes};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -24,6 +24,8 @@ const RESERVE_BYTES: u64 = 96 << 20;
 const OVERHEAD_SHARE: f64 = 0.01;
 /// Longest measurement of a drive.
 const MEASURE: Duration = Duration::from_secs(4);
+/// Tokens of steps whose activations always have memory of their own; that of longer ones is the cache's between them.
+const SHORT_STEP_TOKENS: usize = 512;
 /// Part of the memory that a step's activations may take: experts of a prompt that takes two steps are read twice.
 const STEP_SHARE: u64 = 4;
 /// Tokens of the longest prompt that is read layer by layer, so that each expert is read once for all of it.
@@ -68,10 +70,14 @@ pub(crate) fn streaming(weights: &Weights, compute: &Compute, options: &Options)
     let kv =
         KvShape::of(hyper, usize::from(options.draft)).token_bytes(options.precision) * options.kv_tokens;
     let sequences = engine::Options::default().sequences_max;
-    let step = activation_bytes(hyper, options.step_tokens, sequences);
+    let activations = |n_tokens| activation_bytes(hyper, n_tokens, sequences);
+    let step = activations(options.step_tokens.min(SHORT_STEP_TOKENS));
     let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;
     let left = ram.saturating_sub(taken) as f64 * (1.0 - OVERHEAD_SHARE);
     let budget = compute.expert_memory.unwrap_or(left as u64);
+    // Who says how much the experts get means all the time.
+    let lent = if compute.expert_memory.is_some() { 0 } else { activations(options.step_tokens) - step };
+    let loan = Loan { bytes: lent, step_tokens: SHORT_STEP_TOKENS };
     let (copies, choice) = copies(weights, compute)?;
     let disk = Drive::open(&copies.files.concat(), choice)?;
     let experts = weights.record_bytes();
@@ -79,8 +85,8 @@ pub(crate) fn streaming(weights: &Weights, compute: &Compute, options: &Options)
     let chosen = chosen(profile.as_deref()).unwrap_or_default();
     let policy = compute.expert_policy.unwrap_or(chosen.policy);
     let pinned_share = if compute.expert_policy.is_some() { 0.0 } else { chosen.pinned_share };
-    info!(ram, taken, budget, experts, ?choice, %policy, pinned_share, "experts are read from the drive");
-    Ok(Streaming { disk, budget, policy, pinned_share, copies, profile })
+    info!(ram, taken, budget, lent, experts, ?choice, %policy, pinned_share, "experts are read from the drive");
+    Ok(Streaming { disk, budget, loan, policy, pinned_share, copies, profile })
 }
 
 /// The model's files and copies of them, and how to read all their drives together.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use experts::disk::sim::{Fault, Odds, SimControl, SimDisk, SimFile};
 use experts::disk::{Choice, Disk, Drive, Method};
-use experts::{Copies, Experts, Origin, Policy, Streaming};
+use experts::{Copies, Experts, Loan, Origin, Policy, Streaming};
 use fixtures::Expected;
 use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
 use weights::{Compress, ExpertKey, ImportOptions, Weights};
@@ -63,6 +63,7 @@ fn streamed(path: &Path, options: &Options, share: f64, policy: Policy, disk: Bo
         let origin = Origin::Drive(Streaming {
             disk,
             budget,
+            loan: Loan::default(),
             policy,
             pinned_share: 0.0,
             copies: copies(&weights, &[]),
@@ -122,6 +123,36 @@ fn the_same_tokens_come_out_with_any_share_of_the_experts_in_memory() {
                 assert!(same, "{}: {share} of the experts, {precision:?}", path.display());
             }
         }
+    }
+}
+
+#[test]
+fn memory_that_long_steps_take_from_the_cache_changes_nothing() {
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p300.input_ids");
+    let options = options(Precision::Fast);
+    let weights = Arc::new(weights::open_resident(&pack, &mut |_| {}).unwrap());
+    let budget = record_bytes(&weights) / 2;
+    let streaming = Streaming {
+        disk: drive(&weights),
+        budget,
+        loan: Loan { bytes: budget / 2, step_tokens: 16 },
+        policy: Policy::Lru,
+        pinned_share: 0.0,
+        copies: copies(&weights, &[]),
+        profile: None,
+    };
+    let mut lending = Model::with_experts(weights, &options, Origin::Drive(streaming)).unwrap();
+    let mut in_memory = bind_with(&pack, options);
+    let whole = lending.streaming().unwrap().slot_bytes;
+    // Long and short steps in turn: the memory goes and comes.
+    for (step, during) in [(100, whole / 2), (8, whole), (50, whole / 2), (1, whole)] {
+        let (_, got) = logits_of(&mut lending, &ids[..100], step, 128);
+        let (_, wanted) = logits_of(&mut in_memory, &ids[..100], step, 128);
+        assert!(got == wanted, "steps of {step} tokens");
+        let there = lending.streaming().unwrap().slot_bytes;
+        assert!(there.abs_diff(during) < whole / 8, "{there} bytes of {whole}, steps of {step}");
     }
 }
 
@@ -325,7 +356,8 @@ fn a_mirror_gives_what_the_drive_cannot_and_repairs_it() {
     let copies = copies(&weights, &[&mirror]);
     let disk = Drive::open(&copies.files.concat(), Choice { method: Method::Pread, depth: 2 }).unwrap();
     let budget = record_bytes(&weights) / 4;
-    let streaming = Streaming { disk, budget, policy: Policy::Lru, pinned_share: 0.0, copies, profile: None };
+    let (loan, policy) = (Loan::default(), Policy::Lru);
+    let streaming = Streaming { disk, budget, loan, policy, pinned_share: 0.0, copies, profile: None };
     let mut model = Model::with_experts(weights, &options, Origin::Drive(streaming)).unwrap();
     let (_, rows) = logits_of(&mut model, &ids, 4, 64);
     assert!(rows == whole);
@@ -355,6 +387,7 @@ fn what_a_layer_gave_up_does_not_reach_the_next() {
     let streaming = Streaming {
         disk: drive(&weights),
         budget: record_bytes(&weights) / 2,
+        loan: Loan::default(),
         policy: Policy::Lru,
         pinned_share: 0.0,
         copies: copies(&weights, &[]),
