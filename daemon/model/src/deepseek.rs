@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use experts::{Experts, Origin};
+use kernels::Fit;
 use weights::{ExpertKey, ExpertPart, Weights};
 
 use crate::Error;
 use crate::forward::DENSE_ROW_COST;
 use crate::layers::{FeedForward, FfnBuffers, vector};
-use crate::memory::Fit;
 use crate::mla::{LatentAttention, LatentBuffers, LatentForm};
 use crate::moe::{Mixture, MixtureBuffers};
 use crate::pass::Pass;

@@ -2,12 +2,11 @@
 //!
 //! Source: Touvron et al. 2023, arXiv:2302.13971 (Llama); Yang et al. 2024, arXiv:2407.10671 (Qwen2: a bias on Q, K, V).
 
-use kernels::AttentionShape;
+use kernels::{AttentionShape, Fit};
 use weights::{Hyperparameters, Weights};
 
 use crate::Error;
 use crate::layers::{FeedForward, FfnBuffers, Projection, vector};
-use crate::memory::Fit;
 use crate::pass::Pass;
 
 /// The decoder layers.

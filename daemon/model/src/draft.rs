@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use kernels::Fit;
 use weights::Weights;
 
 use crate::batch::{Batch, rows_of};
@@ -18,7 +19,6 @@ use crate::deepseek::{Layer, Stages};
 use crate::forward::{Chunk, SeqId};
 use crate::kv::KvCache;
 use crate::layers::{Ends, Projection, vector};
-use crate::memory::Fit;
 use crate::mla::LatentForm;
 use crate::pass::Pass;
 use crate::{Error, TokenId};

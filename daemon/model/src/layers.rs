@@ -1,11 +1,10 @@
 //! Tensors found by name and checked against the hyperparameters; the feed-forward that all architectures share.
 
-use kernels::{Cpu, Linear};
+use kernels::{Cpu, Fit, Linear};
 use tensor::Matrix;
 use weights::{TensorIndex, Weights};
 
 use crate::Error;
-use crate::memory::Fit;
 
 /// A weight matrix by its place in the file, with an optional bias.
 #[derive(Debug)]

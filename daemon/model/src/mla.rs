@@ -12,13 +12,12 @@
 
 use std::ops::Range;
 
-use kernels::{AttentionSeq, AttentionShape, HeadWeights, LatentShape, LatentWeights};
+use kernels::{AttentionSeq, AttentionShape, Fit, HeadWeights, LatentShape, LatentWeights};
 use tensor::reference::yarn_mscale;
 use weights::{Hyperparameters, Mla, RopeScaling, TensorIndex, Weights};
 
 use crate::Error;
 use crate::layers::{Projection, check_shape, vector};
-use crate::memory::Fit;
 use crate::pass::Pass;
 
 /// Which form of latent attention a sequence's chunk is computed in.

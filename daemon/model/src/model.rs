@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use experts::Origin;
-use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Precision, RopeTable};
+use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Fit, Precision, RopeTable};
 use weights::{Architecture, Weights};
 
 use crate::batch::{Batch, rows_of};
@@ -15,7 +15,6 @@ use crate::draft::Draft;
 use crate::forward::{Chunk, Failure, Forward, Limits, SeqId};
 use crate::kv::{KvCache, KvShape};
 use crate::layers::Ends;
-use crate::memory::Fit;
 use crate::mla::LatentForm;
 use crate::pass::Pass;
 use crate::trace::Trace;

@@ -10,12 +10,11 @@
 use std::ops::Range;
 
 use experts::{Expert, Experts};
-use kernels::{Choice, Cpu, Linear, Router, Tokens};
+use kernels::{Choice, Cpu, Fit, Linear, Router, Tokens};
 use weights::{Moe, Weights};
 
 use crate::Error;
 use crate::layers::{FeedForward, FfnBuffers, Projection, vector};
-use crate::memory::Fit;
 use crate::pass::Pass;
 use crate::skip::skip_missing;
 

@@ -15,6 +15,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Rows;
+use crate::Fit;
 use crate::level::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -25,6 +26,12 @@ pub(crate) const STEP: usize = 256;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u8; 64]);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::zeroed()
+    }
+}
 
 /// Quantised activations of a step.
 #[derive(Debug, Default)]
@@ -79,13 +86,7 @@ impl Activations {
     pub(crate) fn records(&mut self, n_tokens: usize, cols: usize) -> (&mut [Line], usize) {
         self.stride = cols.next_multiple_of(STEP);
         let record = record_lines(self.stride);
-        let n_lines = n_tokens * record;
-        if n_lines > self.lines.capacity() {
-            // Nothing in them is wanted any more, and no more is taken than is needed.
-            self.lines = Vec::new();
-            self.lines.reserve_exact(n_lines);
-        }
-        self.lines.resize(n_lines, Line::zeroed());
+        self.lines.fit(n_tokens * record);
         (&mut self.lines, record)
     }
 

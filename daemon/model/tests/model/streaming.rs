@@ -60,22 +60,20 @@ fn streamed(path: &Path, options: &Options, share: f64, policy: Policy, disk: Bo
     let weights = Arc::new(weights::open_resident(path, &mut |_| {}).unwrap());
     let budget = (record_bytes(&weights) as f64 * share) as u64;
     let bind = |budget, disk| {
-        let origin = Origin::Drive(Streaming {
-            disk,
-            budget,
-            loan: Loan::default(),
-            policy,
-            pinned_share: 0.0,
-            copies: copies(&weights, &[]),
-            profile: None,
-        });
-        Model::with_experts(Arc::clone(&weights), options, origin)
+        let streaming = Streaming { policy, ..streaming(disk, budget, copies(&weights, &[])) };
+        Model::with_experts(Arc::clone(&weights), options, Origin::Drive(streaming))
     };
     let least = match bind(0, drive(&weights)) {
         Err(model::Error::Experts(experts::Error::Budget { wanted, .. })) => wanted,
         other => panic!("a budget of nothing: {other:?}", other = other.map(drop)),
     };
     bind(budget.max(least), disk).unwrap()
+}
+
+/// Streaming without a loan, pins or a profile; the one used longest ago gives way.
+fn streaming(disk: Box<dyn Disk>, budget: u64, copies: Copies) -> Streaming {
+    let (loan, policy) = (Loan::default(), Policy::Lru);
+    Streaming { disk, budget, loan, policy, pinned_share: 0.0, copies, profile: None }
 }
 
 /// The model's files and copies of them in other folders, on drives of the same speed.
@@ -134,15 +132,8 @@ fn memory_that_long_steps_take_from_the_cache_changes_nothing() {
     let options = options(Precision::Fast);
     let weights = Arc::new(weights::open_resident(&pack, &mut |_| {}).unwrap());
     let budget = record_bytes(&weights) / 2;
-    let streaming = Streaming {
-        disk: drive(&weights),
-        budget,
-        loan: Loan { bytes: budget / 2, step_tokens: 16 },
-        policy: Policy::Lru,
-        pinned_share: 0.0,
-        copies: copies(&weights, &[]),
-        profile: None,
-    };
+    let loan = Loan { bytes: budget / 2, step_tokens: 16 };
+    let streaming = Streaming { loan, ..streaming(drive(&weights), budget, copies(&weights, &[])) };
     let mut lending = Model::with_experts(weights, &options, Origin::Drive(streaming)).unwrap();
     let mut in_memory = bind_with(&pack, options);
     let whole = lending.streaming().unwrap().slot_bytes;
@@ -356,8 +347,7 @@ fn a_mirror_gives_what_the_drive_cannot_and_repairs_it() {
     let copies = copies(&weights, &[&mirror]);
     let disk = Drive::open(&copies.files.concat(), Choice { method: Method::Pread, depth: 2 }).unwrap();
     let budget = record_bytes(&weights) / 4;
-    let (loan, policy) = (Loan::default(), Policy::Lru);
-    let streaming = Streaming { disk, budget, loan, policy, pinned_share: 0.0, copies, profile: None };
+    let streaming = streaming(disk, budget, copies);
     let mut model = Model::with_experts(weights, &options, Origin::Drive(streaming)).unwrap();
     let (_, rows) = logits_of(&mut model, &ids, 4, 64);
     assert!(rows == whole);
@@ -384,15 +374,7 @@ fn what_a_layer_gave_up_does_not_reach_the_next() {
     let moe = weights.hyper().moe.unwrap();
     let layers = moe.n_dense_layers as u32..weights.hyper().n_layers as u32;
     let first = layers.start;
-    let streaming = Streaming {
-        disk: drive(&weights),
-        budget: record_bytes(&weights) / 2,
-        loan: Loan::default(),
-        policy: Policy::Lru,
-        pinned_share: 0.0,
-        copies: copies(&weights, &[]),
-        profile: None,
-    };
+    let streaming = streaming(drive(&weights), record_bytes(&weights) / 2, copies(&weights, &[]));
     let mut experts = Experts::bind(&weights, layers, moe.n_experts, Origin::Drive(streaming)).unwrap();
     // As a panic between two groups of experts leaves it: some given out, some under way.
     experts.begin_step(1, moe.top_k);

@@ -1,7 +1,8 @@
 //! A model larger than its memory: what must hold whatever the machine's speed.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -130,11 +131,12 @@ impl Check<'_> {
     }
 
     fn first_token(&self) -> Result<()> {
-        let state = self.room.join("state");
+        let (state, profile) = (self.room.join("state"), self.room.join("profile.json"));
         let start = || {
             page_cache::drop_pages(self.workspace, &self.model)?;
             let cgroup = Cgroup::make(None, self.ram)?;
-            let options = ["--ram".to_owned(), self.ram.to_string()];
+            let ram = self.ram.to_string();
+            let options = [OsStr::new("--ram"), ram.as_ref(), "--expert-profile".as_ref(), profile.as_ref()];
             Ok::<_, anyhow::Error>((
                 Server::start(&self.wels, (&self.model, &state), options, Some(&cgroup))?,
                 cgroup,
@@ -147,7 +149,6 @@ impl Check<'_> {
             }
             server.stop()
         })?;
-        let profile = profile(&state)?;
         let kept = fs::read(&profile).context("cannot read the profile")?;
         console::heading("time to the first token of a restarted daemon");
         for (what, kept, pause) in [
@@ -174,17 +175,4 @@ impl Check<'_> {
         }
         Ok(())
     }
-}
-
-/// The profile that a daemon with this state has kept.
-fn profile(state: &Path) -> Result<PathBuf> {
-    let folder = state.join("experts");
-    let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    let is_profile = |path: &&PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name.ends_with(".json")
-            && [".drive.", ".mirror.", ".policy."].iter().all(|other| !name.contains(other))
-    };
-    paths.iter().find(is_profile).cloned().context("no profile was kept")
 }
