@@ -71,13 +71,14 @@ pub(crate) fn streaming(weights: &Weights, compute: &Compute, options: &Options)
         KvShape::of(hyper, usize::from(options.draft)).token_bytes(options.precision) * options.kv_tokens;
     let sequences = engine::Options::default().sequences_max;
     let activations = |n_tokens| activation_bytes(hyper, n_tokens, sequences);
-    let step = activations(options.step_tokens.min(SHORT_STEP_TOKENS));
+    // Who says how much the experts get means all the time; and a draft layer looks at a prompt again after its step.
+    let lends = compute.expert_memory.is_none() && !options.draft;
+    let kept_tokens = options.step_tokens.min(if lends { SHORT_STEP_TOKENS } else { usize::MAX });
+    let step = activations(kept_tokens);
     let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;
     let left = ram.saturating_sub(taken) as f64 * (1.0 - OVERHEAD_SHARE);
     let budget = compute.expert_memory.unwrap_or(left as u64);
-    // Who says how much the experts get means all the time.
-    let lent = if compute.expert_memory.is_some() { 0 } else { activations(options.step_tokens) - step };
-    let loan = Loan { bytes: lent, step_tokens: SHORT_STEP_TOKENS };
+    let loan = Loan { bytes: activations(options.step_tokens) - step, step_tokens: kept_tokens };
     let (copies, choice) = copies(weights, compute)?;
     let disk = Drive::open(&copies.files.concat(), choice)?;
     let experts = weights.record_bytes();
@@ -85,7 +86,7 @@ pub(crate) fn streaming(weights: &Weights, compute: &Compute, options: &Options)
     let chosen = chosen(profile.as_deref()).unwrap_or_default();
     let policy = compute.expert_policy.unwrap_or(chosen.policy);
     let pinned_share = if compute.expert_policy.is_some() { 0.0 } else { chosen.pinned_share };
-    info!(ram, taken, budget, lent, experts, ?choice, %policy, pinned_share, "experts are read from the drive");
+    info!(ram, taken, budget, lent = loan.bytes, experts, ?choice, %policy, pinned_share, "experts are read from the drive");
     Ok(Streaming { disk, budget, loan, policy, pinned_share, copies, profile })
 }
 
