@@ -170,7 +170,7 @@ impl Layer {
         next: Option<&Mixture>,
     ) {
         let Stages { experts, normed, attention, mixture, ffn, out } = stages;
-        let (n, eps) = (pass.n_tokens(), pass.hyper().rms_eps);
+        let eps = pass.hyper().rms_eps;
         normed.fit(hidden.len());
         out.fit(hidden.len());
         pass.cpu.rms_norm(normed, hidden, &self.attn_norm, eps);
@@ -179,7 +179,7 @@ impl Layer {
 
         pass.cpu.rms_norm(normed, hidden, &self.ffn_norm, eps);
         match &self.ffn {
-            Ffn::Dense(dense) => dense.forward(pass.cpu, pass.weights, normed, n, out, ffn),
+            Ffn::Dense(dense) => dense.forward(pass.cpu, pass.weights, normed, out, ffn),
             Ffn::Mixture(experts_of) => experts_of.forward(pass, experts, normed, out, (mixture, ffn), next),
         }
         pass.cpu.add(hidden, out);

@@ -73,7 +73,7 @@ impl Dense {
             cpu.add(hidden, &a.out);
 
             cpu.rms_norm(&mut a.normed, hidden, &layer.ffn_norm, hyper.rms_eps);
-            layer.ffn.forward(cpu, weights, &a.normed, n, &mut a.out, &mut a.ffn);
+            layer.ffn.forward(cpu, weights, &a.normed, &mut a.out, &mut a.ffn);
             cpu.add(hidden, &a.out);
             pass.trace_hidden(i, hidden);
         }

@@ -83,6 +83,7 @@ pub(crate) struct FeedForward {
     gate: Projection,
     up: Projection,
     down: Projection,
+    d_model: usize,
     width: usize,
 }
 
@@ -105,6 +106,7 @@ impl FeedForward {
             gate: bind("gate", width, d)?,
             up: bind("up", width, d)?,
             down: bind("down", d, width)?,
+            d_model: d,
             width,
         })
     }
@@ -115,14 +117,13 @@ impl FeedForward {
         cpu: &mut Cpu,
         weights: &Weights,
         x: &[f32],
-        n_tokens: usize,
         out: &mut [f32],
         buffers: &mut FfnBuffers,
     ) {
         let FfnBuffers { gate, up, ffn } = buffers;
-        let d = x.len() / n_tokens;
-        for (x, out) in x.chunks(FFN_TOKENS * d).zip(out.chunks_mut(FFN_TOKENS * d)) {
-            let n = x.len() / d;
+        let piece = FFN_TOKENS * self.d_model;
+        for (x, out) in x.chunks(piece).zip(out.chunks_mut(piece)) {
+            let n = x.len() / self.d_model;
             for buffer in [&mut *gate, &mut *up, &mut *ffn] {
                 buffer.fit(n * self.width);
             }

@@ -157,7 +157,7 @@ impl Mixture {
             wanted.guess(layer, &likely);
         }
         match &self.shared {
-            Some(shared) => shared.forward(cpu, weights, x, n, out, ffn),
+            Some(shared) => shared.forward(cpu, weights, x, out, ffn),
             None => out.fill(0.0),
         }
         while let Some(ready) = wanted.ready() {
