@@ -25,6 +25,7 @@ pub(crate) struct Counters {
     /// By [`Source`].
     pub(crate) drafts: [DraftCounters; 2],
     streaming: Mutex<Option<Streamed>>,
+    notice: Mutex<Option<String>>,
 }
 
 /// Guesses of one source.
@@ -37,6 +38,17 @@ pub(crate) struct DraftCounters {
 impl Counters {
     pub(crate) fn set_streaming(&self, streaming: Option<Streamed>) {
         *self.streaming.lock().expect("nothing panics while it holds the lock") = streaming;
+    }
+
+    pub(crate) fn set_notice(&self, notice: Option<&str>) {
+        let mut kept = self.notice.lock().expect("nothing panics while it holds the lock");
+        if kept.as_deref() != notice {
+            *kept = notice.map(str::to_owned);
+        }
+    }
+
+    pub(crate) fn notice(&self) -> Option<String> {
+        self.notice.lock().expect("nothing panics while it holds the lock").clone()
     }
 
     pub(crate) fn streaming(&self) -> Option<Streamed> {

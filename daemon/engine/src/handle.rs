@@ -97,6 +97,11 @@ impl Handle {
         self.limits
     }
 
+    /// What people should know about where answers are computed: a graphics card that was lost, or is not used and why.
+    pub fn notice(&self) -> Option<String> {
+        self.counters.notice()
+    }
+
     /// The engine's state now.
     pub fn stats(&self) -> Stats {
         let c = &self.counters;

@@ -206,6 +206,7 @@ impl Scheduler {
         let reserved = self.running.iter().map(|running| running.n_prompt + running.max_tokens).sum();
         self.counters.kv_tokens_used.store(reserved, Ordering::Relaxed);
         self.counters.set_streaming(self.model.streaming());
+        self.counters.set_notice(self.model.notice());
     }
 
     /// One forward pass and what follows from its logits.

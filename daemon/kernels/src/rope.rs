@@ -34,7 +34,7 @@ impl RopeTable {
     }
 
     /// Calls `f` with the cosines and the sines [dim / 2] of a position.
-    fn with_row(&self, position: u32, f: impl FnOnce(&[f32], &[f32])) {
+    pub fn with_row(&self, position: u32, f: impl FnOnce(&[f32], &[f32])) {
         let (chunk, row) = (position as usize / CHUNK, position as usize % CHUNK);
         let n = self.freqs.len();
         match self.chunks.get(chunk) {

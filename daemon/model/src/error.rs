@@ -19,6 +19,15 @@ pub enum Error {
     /// The CPU executor could not start.
     #[error(transparent)]
     Kernels(#[from] kernels::Error),
+    /// The graphics card cannot be used, or no longer.
+    #[error(transparent)]
+    Gpu(#[from] gpu::Error),
+    /// The family's layers do not run on a graphics card.
+    #[error("{family} models do not run on a graphics card in this version; leave out --device")]
+    NotOnCard {
+        /// Which.
+        family: String,
+    },
     /// Routed experts cannot be had.
     #[error(transparent)]
     Experts(#[from] experts::Error),

@@ -109,6 +109,11 @@ pub trait Forward: Send {
         None
     }
 
+    /// What people should know about where answers are computed: a graphics card that was lost, or is not used and why.
+    fn notice(&self) -> Option<&str> {
+        None
+    }
+
     /// What one more row adds to the time of a step of one, as a share of it: guesses have to be right more often to pay.
     fn row_cost(&self) -> f32 {
         DENSE_ROW_COST

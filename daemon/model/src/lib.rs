@@ -10,12 +10,14 @@
 //!  ├ deepseek.rs    DeepSeek: mla.rs (attention) and moe.rs (experts)
 //!  ├ draft.rs       DeepSeek's draft layer
 //!  ├ batch.rs, pass.rs, kv.rs   the tokens, what layers work with, what is remembered
+//!  ├ card.rs        the same layers on a graphics card
 //!  └ trace.rs       what happened inside
 //! ```
-//! May depend on `weights`, `experts`, `kernels` and `tensor`. Start reading at `deepseek.rs`: the layer loop reads like the
+//! May depend on `weights`, `experts`, `kernels`, `gpu`, `shaders` and `tensor`. Start reading at `deepseek.rs`: the layer loop reads like the
 //! paper.
 
 mod batch;
+mod card;
 mod deepseek;
 mod dense;
 mod draft;
@@ -32,6 +34,7 @@ mod rope;
 mod skip;
 mod trace;
 
+pub use card::{CardPlan, CardShape};
 pub use error::Error;
 pub use experts::{Origin, Stats as Streamed, Streaming};
 pub use forward::{Chunk, Failure, Forward, Limits, LogitsOf, SeqId};

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use experts::Origin;
 use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Fit, Precision, RopeTable};
+use shaders::KvType;
 use weights::{Architecture, Weights};
 
 use crate::batch::{Batch, rows_of};
+use crate::card::{Card, CardPlan, CardShape};
 use crate::deepseek::{self, DeepSeek};
 use crate::dense::Dense;
 use crate::draft::Draft;
@@ -73,6 +75,12 @@ pub struct Model {
     cpu: Cpu,
     row_cost: f32,
     skip_share: Option<f32>,
+    /// The layers once more, on a graphics card that computes them.
+    card: Option<Card>,
+    /// Why a card that was asked for does not compute.
+    without_card: Option<String>,
+    /// By sequence, tokens whose keys lie on a card only.
+    on_card: BTreeMap<SeqId, Vec<TokenId>>,
     /// By sequence: what was left out, in tokens' worth of layers, and tokens computed.
     lost: BTreeMap<SeqId, (f64, usize)>,
     trace: Option<Trace>,
@@ -133,6 +141,9 @@ impl Model {
         let (hidden, normed) = (Vec::new(), Vec::new());
         let trace = None;
         Ok(Self {
+            card: None,
+            without_card: None,
+            on_card: BTreeMap::new(),
             ends,
             body,
             draft,
@@ -148,6 +159,53 @@ impl Model {
             normed,
             weights,
         })
+    }
+
+    /// Moves the layers to a graphics card; `progress` is told of bytes done, of all. The processor stays ready to go on
+    /// where the card is lost.
+    ///
+    /// # Errors
+    /// The card has too little memory, or the model has parts that do not run there.
+    pub fn move_to_card(
+        &mut self,
+        device: gpu::Device,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Error> {
+        let kv = match self.cpu.precision() {
+            Precision::F32 => KvType::F32,
+            Precision::Fast => KvType::F16,
+        };
+        let shape = CardShape {
+            limits: device.limits,
+            kind: device.kind,
+            subgroups: device.subgroups,
+            step_tokens: self.limits.step_tokens,
+            kv_tokens: self.limits.kv_tokens,
+            kv,
+        };
+        let plan = CardPlan::new(&self.weights, &shape)?;
+        self.card = Some(Card::load(device, plan, &self.weights, progress)?);
+        Ok(())
+    }
+
+    /// Notes why no card computes, for who asks [`notice`](Forward::notice).
+    pub fn stay_without_card(&mut self, reason: String) {
+        self.without_card = Some(reason);
+    }
+
+    /// Measures every stage on the card from here on; false where none computes, or it can't.
+    pub fn start_profile(&mut self) -> bool {
+        self.card.as_mut().is_some_and(Card::start_profile)
+    }
+
+    /// Times of each kind of stage on the card since the start.
+    pub fn take_profile(&mut self) -> BTreeMap<String, gpu::StageTime> {
+        self.card.as_mut().map_or_else(BTreeMap::new, Card::take_profile)
+    }
+
+    /// The card that computes.
+    pub fn card(&self) -> Option<&gpu::Device> {
+        self.card.as_ref().map(Card::device)
     }
 
     /// The executor, for its level and number of threads.
@@ -234,6 +292,41 @@ impl Model {
         cpu.linear(&wanted, rows.len(), &mut [ends.head.job(weights, logits)]);
     }
 
+    /// Runs a step on the card; false where there is none, or it has been lost.
+    fn step_on_card(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> bool {
+        let Some(card) = &mut self.card else { return false };
+        let batch = Batch::of_chunks(&self.kv, chunks);
+        if let Err(error) = card.step(&batch, &self.rope, &batch.wanted_rows(chunks), logits) {
+            tracing::error!(%error, "answers go on, on the processor");
+            self.card = None;
+            self.without_card =
+                Some(format!("{error}; answers are computed on the processor, and take longer"));
+            return false;
+        }
+        for chunk in chunks {
+            self.on_card.entry(chunk.seq).or_default().extend_from_slice(chunk.tokens);
+        }
+        true
+    }
+
+    /// Computes the keys that a lost card has taken with it, of the sequences that go on.
+    fn recover(&mut self, chunks: &[Chunk<'_>]) {
+        for chunk in chunks {
+            let Some(tokens) = self.on_card.remove(&chunk.seq) else { continue };
+            for (i, piece) in tokens.chunks(self.limits.step_tokens).enumerate() {
+                let mut batch = Batch::default();
+                batch.push(&self.kv, chunk.seq, i * self.limits.step_tokens, piece);
+                self.layers(&batch);
+            }
+        }
+    }
+
+    fn advance(&mut self, chunks: &[Chunk<'_>]) {
+        for chunk in chunks {
+            self.kv.set_len(chunk.seq, self.kv.len(chunk.seq) + chunk.tokens.len());
+        }
+    }
+
     /// Adds what was left out of each token to its sequence.
     fn note_lost(&mut self, batch: &Batch, chunks: &[Chunk<'_>], lost: &[f32]) {
         if self.skip_share.is_none() {
@@ -299,6 +392,7 @@ impl Forward for Model {
 
     fn close(&mut self, seq: SeqId) {
         self.kv.close(seq);
+        self.on_card.remove(&seq);
         self.draft.iter_mut().for_each(|draft| draft.close(seq));
     }
 
@@ -309,11 +403,19 @@ impl Forward for Model {
     fn truncate(&mut self, seq: SeqId, n_tokens: usize) {
         assert!(n_tokens <= self.kv.len(seq), "sequence {seq}: truncate only shortens");
         self.kv.set_len(seq, n_tokens);
+        if let Some(tokens) = self.on_card.get_mut(&seq) {
+            tokens.truncate(n_tokens);
+        }
         self.draft.iter_mut().for_each(|draft| draft.truncate(seq, n_tokens));
     }
 
     fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<Vec<Failure>, Error> {
         self.check(chunks)?;
+        if self.step_on_card(chunks, logits) {
+            self.advance(chunks);
+            return Ok(Vec::new());
+        }
+        self.recover(chunks);
         self.catch_up(chunks);
         let batch = Batch::of_chunks(&self.kv, chunks);
         let (failed, lost) = self.layers(&batch);
@@ -328,9 +430,7 @@ impl Forward for Model {
             (self.hidden, self.normed) = Default::default();
             self.cpu.give_back();
         }
-        for chunk in chunks {
-            self.kv.set_len(chunk.seq, self.kv.len(chunk.seq) + chunk.tokens.len());
-        }
+        self.advance(chunks);
         Ok(failures(&batch, chunks, &failed))
     }
 
@@ -357,6 +457,10 @@ impl Forward for Model {
 
     fn row_cost(&self) -> f32 {
         self.row_cost
+    }
+
+    fn notice(&self) -> Option<&str> {
+        self.without_card.as_deref()
     }
 
     fn draft(&mut self, next: &[(SeqId, TokenId)], n: usize) -> Result<Vec<Vec<TokenId>>, Error> {

@@ -89,6 +89,11 @@ impl<'a> Matrix<'a> {
         fits.then_some(Self { scale: Some(scale), ..self })
     }
 
+    /// Scales of an FP8 matrix; `None` of a part of one, too, unless it begins with the matrix.
+    pub fn scale(&self) -> Option<BlockScale<'a>> {
+        self.scale.filter(|_| self.scale_row == 0)
+    }
+
     /// The factor on value `[row, col]`, constant over the block of columns that `col` is in; 1 where there are no scales.
     #[inline]
     pub fn scale_at(&self, row: usize, col: usize) -> f32 {

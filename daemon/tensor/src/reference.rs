@@ -7,6 +7,7 @@
 //! | `linear.rs` | [`dot`], [`mat_vec`], [`mat_vec_transposed`], [`embedding`] |
 //! | `quantised.rs` | [`quantise_activations`], [`dot_quantised`]: what integer kernels compute |
 //! | `elementwise.rs` | [`rms_norm`], [`silu`], [`swiglu`] |
+//! | `layer.rs` | [`linear`], [`kv_write`], [`attention_combine`]: as graphics cards take them |
 //! | `rope.rs` | [`rope`] and its frequencies: plain, Llama 3, YaRN |
 //! | `attention.rs` | [`softmax`], [`attention`], [`latent_attention`] |
 //! | `router.rs` | [`route`]: experts of a token |
@@ -14,6 +15,7 @@
 
 mod attention;
 mod elementwise;
+mod layer;
 mod linear;
 mod logits;
 mod quantised;
@@ -22,6 +24,7 @@ mod router;
 
 pub use attention::{attention, latent_attention, softmax};
 pub use elementwise::{rms_norm, silu, swiglu};
+pub use layer::{attention_combine, kv_write, linear};
 pub use linear::{dot, embedding, mat_vec, mat_vec_transposed};
 pub use logits::{argmax, log_softmax};
 pub use quantised::{ACTIVATION_BLOCK, dot_quantised, quantise_activations};

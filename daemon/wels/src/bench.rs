@@ -5,6 +5,7 @@ mod guesses;
 mod limits;
 mod mixture;
 mod products;
+mod profile;
 mod reading;
 mod speed;
 
@@ -25,7 +26,7 @@ pub(crate) use self::mixture::Mixture;
 use self::reading::Reading;
 use self::speed::{Decoded, Prefilled, Streamed};
 use crate::cli::Bench;
-use crate::{load, machine};
+use crate::{card, load, machine};
 
 pub(crate) fn run(args: &Bench) -> Result<ExitCode> {
     if args.repeat == 0 || args.prefill == 0 || args.decode == 0 || args.depth == 0 {
@@ -60,6 +61,9 @@ fn of_model(args: &Bench, path: &Path) -> Result<()> {
         Some(questions) => questions.run(&mut model, args)?,
         None => Vec::new(),
     };
+    if args.profile {
+        profile::run(&mut model, args)?;
+    }
     let report = Report { args, weights: &weights, model: &model, limits, reading };
     report.print(&report.numbers(load_s, &prefilled, &decode), &guessed);
     Ok(())
@@ -78,7 +82,8 @@ fn open(args: &Bench, weights: &Arc<Weights>, questions: Option<&Questions>) -> 
         draft: questions.is_some_and(|questions| questions.want_draft_layer(weights)),
         ..Options::default()
     };
-    let model = load::model(weights, &args.compute, options)?;
+    let mut model = load::model(weights, &args.compute, options)?;
+    card::required(&mut model, &args.compute)?;
     if model.limits().context < context {
         bail!("--prefill or --depth + --decode exceed the model's context of {}", model.limits().context);
     }

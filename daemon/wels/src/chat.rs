@@ -9,7 +9,7 @@ use model::Options;
 use text::{Codec, Conversation, Delta, Message, Role, ThinkSplitter};
 
 use crate::cli::Chat;
-use crate::{load, serve};
+use crate::{card, load, serve};
 
 /// Escape codes that make a thought look like one.
 const DIM: &str = "\x1b[2m";
@@ -22,7 +22,8 @@ pub(crate) fn run(args: &Chat) -> Result<ExitCode> {
     let context = weights.hyper().context.min(serve::CONTEXT_DEFAULT);
     let draft = load::wants_draft_layer(&weights, engine_options.speculation);
     let options = Options { kv_tokens: context, context, draft, ..Options::default() };
-    let model = load::model(&weights, &args.run.compute, options)?;
+    let mut model = load::model(&weights, &args.run.compute, options)?;
+    card::or_without(&mut model, &args.run.compute);
     let handle = engine::start(Box::new(model), engine_options);
     let name = load::display_name(&weights, &args.run.model);
     let mut session = Session { args, handle, codec, name, messages: Vec::new() };

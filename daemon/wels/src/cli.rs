@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
 use experts::replay::synthetic::Law;
 
-pub(crate) use self::compute::{Compute, Device, Precision};
+pub(crate) use self::compute::{Compute, Precision};
 use crate::bench::Mixture;
 
 /// Wels: a reasoning model in a box, for the people on your network and nobody else.
@@ -257,6 +257,9 @@ pub(crate) struct Bench {
     /// With --kernels: only the routed experts of one layer, d_model x d_expert : chosen for a token / in the layer.
     #[arg(long, value_name = "DxW:K/N", requires = "kernels")]
     pub(crate) moe: Option<Mixture>,
+    /// Also measure each stage on the graphics card, over a prompt and an answer of their own: where the time goes.
+    #[arg(long, conflicts_with = "kernels")]
+    pub(crate) profile: bool,
     /// Repetitions; the median counts.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,

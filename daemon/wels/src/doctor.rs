@@ -8,7 +8,7 @@ use serde::Serialize;
 use weights::pack::Pack;
 
 use crate::cli::Doctor;
-use crate::{catalogue, load, machine, progress, serve, size};
+use crate::{card, catalogue, load, machine, progress, serve, size};
 
 /// Free space below which chats and imports are at risk.
 const FREE_MIN: u64 = 1 << 30;
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Doctor) -> Result<ExitCode> {
     let state = serve::state_dir(args.state.as_deref());
     findings.push(disk(&state));
     findings.push(database(&state));
+    findings.extend(cards());
     if let Some(model) = &args.model {
         findings.extend(check_model(model));
     }
@@ -63,6 +64,18 @@ fn processor() -> Finding {
 fn memory() -> Finding {
     let (total, free) = machine::memory();
     Finding::good("memory", format!("{} of {} free", size::format(free), size::format(total)))
+}
+
+/// The graphics cards, if any: a box without one is well, too.
+fn cards() -> Vec<Finding> {
+    let cards = gpu::adapters();
+    if cards.is_empty() {
+        let found =
+            "none with a Vulkan driver: the processor computes (for AMD and Intel: mesa-vulkan-drivers)";
+        return vec![Finding::good("graphics", found)];
+    }
+    let describe = |(i, adapter)| Finding::good("graphics", card::describe(i, adapter));
+    cards.iter().enumerate().map(describe).collect()
 }
 
 fn disk(state: &Path) -> Finding {

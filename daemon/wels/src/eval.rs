@@ -13,7 +13,7 @@ use serde_json::json;
 use weights::safetensors::{View, Writer};
 
 use crate::cli::Eval;
-use crate::load;
+use crate::{card, load};
 
 /// Tokens a step carries when every row of logits is kept: bounds the memory the rows take.
 const STEP_TOKENS: usize = 64;
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Eval) -> Result<ExitCode> {
     let precision = args.precision.into();
     let options = Options { precision, kv_tokens: longest, context, draft: args.trace, ..Options::default() };
     let mut model = load::model(&weights, &args.run.compute, options)?;
+    card::required(&mut model, &args.run.compute)?;
     let wanted = Wanted { n_greedy, trace: args.trace };
     let (mut out, mut agrees) = (Writer::new(), true);
     for (name, tokens) in &sequences {

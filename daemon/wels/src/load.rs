@@ -11,7 +11,7 @@ use tensor::DType;
 use text::{Codec, GgufVocab, Tokenizer};
 use weights::{GgufTokenizer, TokenizerFiles, Weights};
 
-use crate::cli::{Compute, Device};
+use crate::cli::Compute;
 use crate::{catalogue, machine, streaming};
 
 /// Opens a model to run it: mapped where it fits in memory, else without its routed experts, which stay on the drive.
@@ -46,11 +46,8 @@ fn cannot_open(path: &Path) -> String {
     format!("cannot open the model {}", path.display())
 }
 
-/// Binds the weights to a layer loop on the device asked for.
+/// Binds the weights to a layer loop on the processor; `card` moves it to a graphics card.
 pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options) -> Result<Model> {
-    if compute.device == Device::Gpu {
-        bail!("this version computes on the processor only; leave out --device gpu");
-    }
     if compute.threads == Some(0) {
         bail!("--threads 0: at least one thread is needed");
     }

@@ -1,6 +1,7 @@
 //! `wels`: the daemon and its tools. Wiring only: each command opens what it needs and hands it on.
 
 mod bench;
+mod card;
 mod catalogue;
 mod chat;
 mod cli;

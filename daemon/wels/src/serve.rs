@@ -14,7 +14,7 @@ use tracing::info;
 use weights::Weights;
 
 use crate::cli::{Compute, Serve};
-use crate::{load, machine, streaming};
+use crate::{card, load, machine, streaming};
 
 /// Longest conversation where nobody says otherwise.
 pub(crate) const CONTEXT_DEFAULT: usize = 32_768;
@@ -83,7 +83,8 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let name = load::display_name(&weights, path);
     let compute =
         Compute { expert_profile: Some(profile(args, &load::model_id(&name))), ..args.compute.clone() };
-    let model = load::model(&weights, &compute, options)?;
+    let mut model = load::model(&weights, &compute, options)?;
+    card::or_without(&mut model, &compute);
     let limits = model.limits();
     info!(path = %path.display(), context = limits.context, kv_tokens = limits.kv_tokens, "model loaded");
     Ok(ServedModel {

@@ -34,6 +34,8 @@ pub(crate) enum Need {
     Node,
     /// The page's npm packages.
     PagePackages,
+    /// A Vulkan device: Mesa's, in software where there is no card.
+    Vulkan,
     /// The browser that tests drive.
     Browser,
     /// The checker of spelling.
@@ -51,7 +53,7 @@ pub(crate) enum Need {
 /// To build and run the daemon and its page.
 pub(crate) const TO_RUN: &[Need] = &[Need::Compiler, Need::Python, Need::Node, Need::PagePackages];
 /// What the checks of `cargo xtask test` need on top.
-pub(crate) const TO_TEST: &[Need] = &[Need::Browser, Need::Typos, Need::CargoDeny];
+pub(crate) const TO_TEST: &[Need] = &[Need::Vulkan, Need::Browser, Need::Typos, Need::CargoDeny];
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let needs = if args.no_tests { TO_RUN.to_vec() } else { [TO_RUN, TO_TEST].concat() };
@@ -68,7 +70,7 @@ pub(crate) fn tools(workspace: &Workspace, needs: &[Need]) -> Result<()> {
         &needs.iter().flat_map(|need| apt::missing(workspace, *need)).collect::<Vec<_>>(),
     )?;
     needs.iter().try_for_each(|need| match need {
-        Need::Compiler | Need::Browser | Need::Clang => Ok(()),
+        Need::Compiler | Need::Vulkan | Need::Browser | Need::Clang => Ok(()),
         Need::Python => python::environment(workspace),
         Need::Node => node::available(workspace),
         Need::PagePackages => node::page_packages(workspace),

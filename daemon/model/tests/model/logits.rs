@@ -7,15 +7,18 @@ use crate::support::{TOLERANCE, argmax, bind, greedy, logits_of};
 
 /// Last logits, likeliest token at every position, 32 greedy tokens, for all three prompts.
 fn agrees_with_reference(fixture: &fixtures::Model, expected: &str) {
+    agrees(bind(&fixture.path, Precision::F32, 512), expected, TOLERANCE);
+}
+
+pub(crate) fn agrees(mut model: Model, expected: &str, tolerance: f32) {
     let expected = Expected::read(expected);
-    let mut model = bind(&fixture.path, Precision::F32, 512);
     let n_vocab = model.limits().n_vocab;
     for prompt in ["p7", "p33", "p300"] {
         let ids = expected.u32(&format!("{prompt}.input_ids"));
         let (seq, rows) = logits_of(&mut model, &ids, 128, ids.len() + 32);
         let last = &rows[rows.len() - n_vocab..];
         let difference = max_difference(last, &expected.f32(&format!("{prompt}.logits_last")));
-        assert!(difference <= TOLERANCE, "{prompt}: last logits differ by {difference}");
+        assert!(difference <= tolerance, "{prompt}: last logits differ by {difference}");
         let likeliest: Vec<u32> = rows.chunks_exact(n_vocab).map(argmax).collect();
         assert_eq!(likeliest, expected.u32(&format!("{prompt}.argmax")), "{prompt}");
         let continuation = greedy(&mut model, seq, last.to_vec(), 32);

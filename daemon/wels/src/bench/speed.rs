@@ -134,6 +134,15 @@ pub(super) fn decode(model: &mut Model, args: &Bench, reading: &Reading, n_seqs:
     Ok(Decoded { sequences: n_seqs, tok_s, step_bytes, streamed })
 }
 
+/// One answer, behind its prompt, before which `begin` is called.
+pub(super) fn answer(model: &mut Model, args: &Bench, begin: impl FnOnce(&mut Model)) -> Result<()> {
+    let mut answers = Answers::begin(model, args, 1)?;
+    begin(model);
+    (0..args.decode).try_for_each(|_| answers.step(model))?;
+    answers.close(model);
+    Ok(())
+}
+
 /// Different experts that a step goes to, in each layer that has some.
 fn experts_used(model: &mut Model, args: &Bench, n_seqs: usize) -> Result<Vec<usize>> {
     let mut answers = Answers::begin(model, args, n_seqs)?;
@@ -152,7 +161,8 @@ fn tokens(n: usize, salt: usize, n_vocab: usize) -> Vec<TokenId> {
     (0..n).map(|i| ((i * 7919 + salt * 104_729 + 17) % n_vocab) as TokenId).collect()
 }
 
-fn prefill_once(model: &mut Model, n: usize) -> Result<(f64, Vec<f32>)> {
+/// Seconds of a prompt, and the logits behind it.
+pub(super) fn prefill_once(model: &mut Model, n: usize) -> Result<(f64, Vec<f32>)> {
     let Limits { n_vocab, step_tokens, .. } = model.limits();
     let tokens = tokens(n, 0, n_vocab);
     let mut logits = Vec::new();

@@ -6,12 +6,19 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use experts::Policy;
 
+use crate::card::Choice;
+
 /// What computes, and how.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Compute {
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub(crate) device: Device,
+    /// Where to compute: cpu, gpu (the best graphics card), gpu:N (the Nth that `wels doctor` lists), or auto: a card where
+    /// there is one and the model fits, else the processor.
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    pub(crate) device: Choice,
+
+    /// Memory of the graphics card that the model may take, e.g. 12GiB; by default nine tenths of it.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) gpu_memory: Option<u64>,
 
     /// Threads; by default one a core.
     #[arg(long, value_name = "N")]
@@ -52,16 +59,6 @@ pub(crate) struct Compute {
     /// Keep in this file which experts were used, and start with those in memory. The daemon does so in its state.
     #[arg(long, value_name = "FILE")]
     pub(crate) expert_profile: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Device {
-    /// The best there is.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A graphics card (not in this version).
-    Gpu,
 }
 
 /// Whether a model that streams computes all of an answer.

@@ -17,11 +17,20 @@ pub(super) fn missing(workspace: &Workspace, need: Need) -> Vec<&'static str> {
         Need::Python => {
             vec![without("python3", "python3"), cannot_make_environments(workspace).then_some("python3-venv")]
         }
+        Need::Vulkan if has_vulkan() => vec![],
+        Need::Vulkan => vec![Some("mesa-vulkan-drivers"), Some("libvulkan1")],
         Need::Browser => vec![without("chromium", "chromium")],
         Need::Clang => vec![without("clang", "clang")],
         Need::Node | Need::PagePackages | Need::Typos | Need::CargoDeny | Need::Numpy | Need::Gguf => vec![],
     };
     found.into_iter().flatten().collect()
+}
+
+/// Whether a driver in software is there, and what loads it.
+fn has_vulkan() -> bool {
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let names = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    names.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("lvp_icd"))
 }
 
 /// Debian ships Python without the parts that `python3 -m venv` needs.

@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["engine", "text", "store"]),
     ("update", &["weights", "store"]),
     ("engine", &["model", "text"]),
-    ("model", &["gpu", "kernels", "experts", "weights", "tensor"]),
+    ("model", &["gpu", "shaders", "kernels", "experts", "weights", "tensor"]),
     ("gpu", &["shaders", "tensor"]),
     ("experts", &["weights", "tensor"]),
     ("kernels", &["tensor"]),

@@ -18,6 +18,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("daemon/experts/src/disk/priority.rs", "the system's scheduler"),
     ("daemon/experts/src/disk/uring.rs", "the kernel writes into slots"),
     ("daemon/experts/src/slot.rs", "slots share a mapping"),
+    ("daemon/gpu/src/adapter.rs", "the driver's memory sizes"),
     ("daemon/kernels/src", "SIMD intrinsics, the worker pool"),
     ("daemon/weights/src/mapped.rs", "mmap"),
 ];

@@ -1,15 +1,19 @@
-//! Each WGSL stage has a twin on the processor and a test that compares them.
+//! Each WGSL stage has a twin on the processor and a test that compares them; parts that stages share have none of their own.
+
+use std::path::Path;
 
 use super::{Finding, Source};
 
-/// Where stages live; formats (`shaders/src/quant/`) are parts of stages, not stages.
-const STAGES: &str = "shaders";
+/// Where stages live; formats and parts lie in folders below it.
+const STAGES: &str = "shaders/wgsl";
 const TWINS: &str = "daemon/tensor/src";
 const TESTS: &str = "shaders/tests";
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let stages = sources.iter().filter(|source| {
-        source.path.starts_with(STAGES) && source.has_extension("wgsl") && source.text.contains("@compute")
+        source.path.parent() == Some(Path::new(STAGES))
+            && source.has_extension("wgsl")
+            && source.text.contains("@compute")
     });
     stages.flat_map(|stage| check_stage(stage, sources)).collect()
 }
@@ -50,6 +54,6 @@ mod tests {
 
     #[test]
     fn parts_of_stages_need_none() {
-        assert!(check(&[source("shaders/wgsl/quant/q4_k.wgsl", "fn block_dot() {}")]).is_empty());
+        assert!(check(&[source("shaders/wgsl/part/entry.wgsl", "@compute fn main() {}")]).is_empty());
     }
 }

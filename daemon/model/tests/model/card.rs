@@ -1,0 +1,138 @@
+//! Small models on a graphics card (llvmpipe) against logits computed by other people's code.
+
+use gpu::{Adapter, CardKind, Device, DeviceOptions};
+use model::{Chunk, Forward, LogitsOf, Model, Precision};
+
+use crate::logits::agrees;
+use crate::support::{bind, greedy, logits_of};
+
+/// Two thousandths: the sums of shaders are in another order, in f32.
+const TOLERANCE: f32 = 2e-3;
+
+/// llvmpipe, so that tests are the same everywhere.
+pub(crate) fn device(options: DeviceOptions) -> Device {
+    let cards = gpu::adapters();
+    let software = cards.iter().position(|card| card.kind == CardKind::Software);
+    let card =
+        Adapter::choose(cards, software).expect("Mesa's llvmpipe: apt-get install mesa-vulkan-drivers");
+    Device::open(&card, options).unwrap()
+}
+
+fn on_card(mut model: Model, options: DeviceOptions) -> Model {
+    model.move_to_card(device(options), &mut |_, _| {}).unwrap();
+    model
+}
+
+fn folder_agrees(name: &str, options: DeviceOptions) {
+    let fixture = fixtures::folder(name);
+    let model = on_card(bind(&fixture.path, Precision::F32, 512), options);
+    agrees(model, &format!("{name}/expected.safetensors"), TOLERANCE);
+}
+
+fn gguf_agrees(name: &str) {
+    let fixture = fixtures::gguf(&format!("{name}.gguf"));
+    let model = on_card(bind(&fixture.path, Precision::F32, 512), DeviceOptions::default());
+    agrees(model, &format!("gguf/{name}.expected.safetensors"), TOLERANCE);
+}
+
+#[test]
+fn tiny_llama_on_the_card() {
+    folder_agrees("tiny-llama", DeviceOptions::default());
+}
+
+#[test]
+fn tiny_qwen2_on_the_card() {
+    folder_agrees("tiny-qwen2", DeviceOptions::default());
+}
+
+#[test]
+fn tiny_llama_q4_0_on_the_card() {
+    gguf_agrees("tiny-llama.q4_0");
+}
+
+#[test]
+fn tiny_qwen2_q8_0_on_the_card() {
+    gguf_agrees("tiny-qwen2.q8_0");
+}
+
+#[test]
+fn the_weakest_card_that_webgpu_knows_computes_the_same() {
+    folder_agrees(
+        "tiny-llama",
+        DeviceOptions { minimum_limits: true, no_subgroups: true, ..DeviceOptions::default() },
+    );
+}
+
+#[test]
+fn a_card_with_too_little_memory_says_so_and_the_processor_goes_on() {
+    let fixture = fixtures::folder("tiny-llama");
+    let mut model = bind(&fixture.path, Precision::F32, 512);
+    let small = device(DeviceOptions { memory: Some(1_000_000), ..DeviceOptions::default() });
+    let error = model.move_to_card(small, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("has 1 MB for a model, and this one takes"), "{error}");
+    agrees(model, "tiny-llama/expected.safetensors", TOLERANCE);
+}
+
+#[test]
+fn an_answer_survives_the_loss_of_its_card() {
+    let fixture = fixtures::folder("tiny-qwen2");
+    let whole = {
+        let mut model = bind(&fixture.path, Precision::F32, 512);
+        let (seq, rows) = logits_of(&mut model, &PROMPT, 8, 64);
+        let last = rows[rows.len() - model.limits().n_vocab..].to_vec();
+        greedy(&mut model, seq, last, 24)
+    };
+    let mut model = on_card(bind(&fixture.path, Precision::F32, 512), DeviceOptions::default());
+    let other = model.open(32).unwrap();
+    let mut logits = Vec::new();
+    model.step(&[Chunk { seq: other, tokens: &PROMPT[..5], logits: LogitsOf::Last }], &mut logits).unwrap();
+    let (seq, rows) = logits_of(&mut model, &PROMPT, 8, 64);
+    let last = rows[rows.len() - model.limits().n_vocab..].to_vec();
+    let first = greedy(&mut model, seq, last, 10);
+    assert_eq!(first, whole[..10]);
+    assert_eq!(model.notice(), None);
+    model.card().expect("it is in use").lose();
+    let mut row = Vec::new();
+    model.step(&[Chunk { seq, tokens: &whole[10..11], logits: LogitsOf::Last }], &mut row).unwrap();
+    assert!(model.notice().unwrap().contains("lost"), "{:?}", model.notice());
+    assert!(model.card().is_none());
+    assert_eq!(greedy(&mut model, seq, row, 13), whole[11..]);
+    // A sequence that slept meanwhile wakes up on the processor.
+    model.step(&[Chunk { seq: other, tokens: &PROMPT[5..], logits: LogitsOf::Last }], &mut logits).unwrap();
+    let again = logits_of(&mut bind(&fixture.path, Precision::F32, 512), &PROMPT, 99, 64).1;
+    let difference = fixtures::max_difference(&logits, &again[again.len() - logits.len()..]);
+    assert!(difference <= TOLERANCE, "{difference}");
+}
+
+const PROMPT: [u32; 12] = [1, 17, 300, 45, 6, 78, 9, 101, 33, 250, 4, 19];
+
+#[test]
+fn sequences_in_one_step_do_not_mix() {
+    let fixture = fixtures::folder("tiny-llama");
+    let mut alone = bind(&fixture.path, Precision::F32, 512);
+    let mut model = on_card(bind(&fixture.path, Precision::F32, 512), DeviceOptions::default());
+    let seqs = [model.open(64).unwrap(), model.open(64).unwrap(), model.open(64).unwrap()];
+    let mut logits = Vec::new();
+    for tokens in [&PROMPT[..1], &PROMPT[1..7], &PROMPT[7..8]] {
+        let chunks: Vec<Chunk<'_>> = seqs
+            .iter()
+            .enumerate()
+            .map(|(i, &seq)| Chunk {
+                seq,
+                tokens: &tokens[..tokens.len().min(i + 1)],
+                logits: LogitsOf::Last,
+            })
+            .collect();
+        model.step(&chunks, &mut logits).unwrap();
+    }
+    let n_vocab = model.limits().n_vocab;
+    for (i, row) in logits.chunks_exact(n_vocab).enumerate() {
+        let mut tokens = PROMPT[..1].to_vec();
+        tokens.extend(&PROMPT[1..][..6.min(i + 1)]);
+        tokens.push(PROMPT[7]);
+        let (seq, want) = logits_of(&mut alone, &tokens, 99, 64);
+        alone.close(seq);
+        let difference = fixtures::max_difference(row, &want[want.len() - n_vocab..]);
+        assert!(difference <= TOLERANCE, "sequence {i}: {difference}");
+    }
+}

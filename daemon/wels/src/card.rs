@@ -1,0 +1,145 @@
+//! Which graphics card computes, if any.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::Result;
+use gpu::{Adapter, CardKind, Device, DeviceOptions};
+use model::Model;
+use tracing::{info, warn};
+
+use crate::cli::Compute;
+use crate::{progress, size};
+
+/// What `--device` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// A card with a driver of its own, where there is one and the model fits.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The best card, or that of a number; a software device, too.
+    Card(Option<usize>),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "gpu" => Ok(Self::Card(None)),
+            Some(("gpu", number)) => {
+                number.parse().map(|n| Self::Card(Some(n))).map_err(|_| format!("gpu:{number}: not a number"))
+            }
+            _ => Err("auto, cpu, gpu or gpu:N; `wels doctor` lists the cards".into()),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Card(None) => f.write_str("gpu"),
+            Self::Card(Some(number)) => write!(f, "gpu:{number}"),
+        }
+    }
+}
+
+/// Set for tests: the smallest limits that WebGPU knows.
+const MINIMUM_LIMITS: &str = "WELS_GPU_MINIMUM_LIMITS";
+
+/// A folder with the shaders' files, to be read instead of those in the binary: for who works on them.
+const SHADERS: &str = "WELS_SHADERS";
+
+/// Moves the model to the card that was asked for.
+///
+/// # Errors
+/// A card was asked for by name and can't be used.
+pub(crate) fn required(model: &mut Model, compute: &Compute) -> Result<()> {
+    match compute.device {
+        Choice::Cpu => Ok(()),
+        Choice::Auto => {
+            or_without(model, compute);
+            Ok(())
+        }
+        Choice::Card(number) => Ok(move_to(model, compute, number, gpu::adapters())?),
+    }
+}
+
+/// Moves the model to a card, or leaves it on the processor and says why: an answer is worth more than a card.
+pub(crate) fn or_without(model: &mut Model, compute: &Compute) {
+    let (number, mut cards) = match compute.device {
+        Choice::Cpu => return,
+        Choice::Auto => (None, gpu::adapters()),
+        Choice::Card(number) => (number, gpu::adapters()),
+    };
+    if compute.device == Choice::Auto {
+        cards.retain(|card| card.kind != CardKind::Software);
+        if cards.is_empty() {
+            return;
+        }
+    }
+    if let Err(error) = move_to(model, compute, number, cards) {
+        warn!(%error, "answers are computed on the processor");
+        model.stay_without_card(format!("{error}. Answers are computed on the processor."));
+    }
+}
+
+fn move_to(
+    model: &mut Model,
+    compute: &Compute,
+    number: Option<usize>,
+    cards: Vec<Adapter>,
+) -> Result<(), model::Error> {
+    if let Some(folder) = std::env::var_os(SHADERS) {
+        shaders::reload_from(folder.into());
+    }
+    let card = Adapter::choose(cards, number)?;
+    let options = DeviceOptions {
+        minimum_limits: std::env::var_os(MINIMUM_LIMITS).is_some(),
+        memory: compute.gpu_memory,
+        ..DeviceOptions::default()
+    };
+    let device = Device::open(&card, options)?;
+    let bar = progress::bytes(0);
+    bar.set_message("to the card");
+    let result = model.move_to_card(device, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    result?;
+    info!(card = %card.name, driver = %card.driver, "computing on a graphics card");
+    Ok(())
+}
+
+/// A card in words, for `wels doctor`.
+pub(crate) fn describe(number: usize, card: &Adapter) -> String {
+    let memory = card.memory_bytes().map_or_else(|| "memory unknown".into(), size::format);
+    let kind = match card.kind {
+        CardKind::Discrete => "a card",
+        CardKind::Integrated => "part of the processor",
+        CardKind::Software => "software, for tests: slower than the processor's own kernels",
+        CardKind::Other => "unknown kind",
+    };
+    format!("gpu:{number} {}, {memory}, {kind}, {}", card.name, card.driver.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_parsed_as_they_are_shown() {
+        for text in ["auto", "cpu", "gpu", "gpu:3"] {
+            assert_eq!(text.parse::<Choice>().map(|choice| choice.to_string()), Ok(text.to_owned()));
+        }
+        for wrong in ["cuda", "gpu:", "gpu:x", "gpu:-1", "cpu:1", ""] {
+            assert!(wrong.parse::<Choice>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Stages: every variant is valid, and computes what its twin does.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod card;
+mod twins;
+mod valid;

@@ -1,0 +1,119 @@
+// out = W x (+ bias), added to out or in its place; or out = silu(W_gate x) * (W_up x), where blocks of 16 rows take turns.
+//
+// x: [n_tokens, x_stride]; out: [n_tokens, out_stride]; strides and offsets in vectors of four. A thread has four rows and
+// TOKENS tokens; SPLITS threads share the rows and divide the columns. A matrix per head reads and writes its head's part.
+struct Linear {
+    n_tokens: u32,
+    // Rows / 4, padded; of the output, so half of the matrix's where gated.
+    quads: u32,
+    // Groups in a row.
+    groups: u32,
+    // Vectors that 16 rows take.
+    row_block: u32,
+    x_stride: u32,
+    x_offset: u32,
+    x_head_stride: u32,
+    out_stride: u32,
+    out_offset: u32,
+    out_head_stride: u32,
+    // Quads of a head; all of them where there are no heads.
+    head_quads: u32,
+    // 1: add to out. 2: add the bias.
+    flags: u32,
+    // Factors in a row of `scales`, and the first row's place in a block of 128.
+    scale_cols: u32,
+    scale_first: u32,
+    // Where the factors of W_up begin.
+    scale_up: u32,
+}
+var<immediate> p: Linear;
+
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+
+
+// Sums of the other splits, and of the gate's before the up's.
+var<workgroup> partial: array<vec4<f32>, PARTIALS>;
+
+fn silu(v: vec4<f32>) -> vec4<f32> {
+    return v / (1.0 + exp(-v));
+}
+
+// Writes a token's values, where there is such a token.
+fn store(token: u32, offset: u32, row_quad: u32, value: vec4<f32>) {
+    if token >= p.n_tokens {
+        return;
+    }
+    let place = token * p.out_stride + offset;
+    var y = value;
+    if (p.flags & 2u) != 0u {
+        y += bias[row_quad];
+    }
+    if (p.flags & 1u) != 0u {
+        y += out[place];
+    }
+    out[place] = y;
+}
+
+@compute @workgroup_size(QUADS, SPLITS, 1)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let wanted = wg.x * QUADS + local.x;
+    let row_quad = min(wanted, p.quads - 1u);
+    let lane = row_quad & 3u;
+    let head = row_quad / p.head_quads;
+    let token = wg.y * TOKENS;
+    let from_ = p.x_offset + head * p.x_head_stride;
+    //@ repeat t: TOKENS
+    let at$t = min(token + $tu, p.n_tokens - 1u) * p.x_stride + from_;
+    //@ end
+    //@ repeat part: PARTS
+    //@ repeat t: TOKENS
+    var sum$part_$t = vec4<f32>();
+    //@ end
+    scale_row = ((row_quad * 4u + p.scale_first) >> 7u) * p.scale_cols + $partu * p.scale_up;
+    let first$part = ((row_quad >> 2u) * PARTS + $partu) * p.row_block;
+    for (var k = local.y; k < p.groups; k += SPLITS) {
+        let g = group(first$part, k, lane);
+        let column = k * (GROUP_VALUES / 4u);
+        //@ repeat i: FOURS
+        let w$i = four$i(g);
+        //@ repeat t: TOKENS
+        sum$part_$t += x[at$t + column + $iu] * w$i;
+        //@ end
+        //@ end
+    }
+    //@ end
+    if SPLITS > 1u {
+        let me = local.y * QUADS + local.x;
+        //@ repeat part: PARTS
+        //@ repeat t: TOKENS
+        partial[($partu * TOKENS + $tu) * QUADS * SPLITS + me] = sum$part_$t;
+        //@ end
+        //@ end
+        workgroupBarrier();
+        if local.y > 0u {
+            return;
+        }
+        for (var split = 1u; split < SPLITS; split++) {
+            let other = split * QUADS + local.x;
+            //@ repeat part: PARTS
+            //@ repeat t: TOKENS
+            sum$part_$t += partial[($partu * TOKENS + $tu) * QUADS * SPLITS + other];
+            //@ end
+            //@ end
+        }
+    }
+    if wanted >= p.quads {
+        return;
+    }
+    let offset = p.out_offset + head * p.out_head_stride + row_quad - head * p.head_quads;
+    //@ repeat part: GATED
+    //@ repeat t: TOKENS
+    sum0_$t = silu(sum0_$t) * sum$part_$t;
+    //@ end
+    //@ end
+    //@ repeat t: TOKENS
+    store(token + $tu, offset, row_quad, sum0_$t);
+    //@ end
+}
