@@ -79,6 +79,21 @@ pub enum Shader {
     AttentionCombine,
     /// silu(gate) * up.
     SwiGlu,
+    /// A residual.
+    Add,
+    /// Experts of a token.
+    Route,
+    /// [`Linear`](Self::Linear) with each row's own expert.
+    ExpertLinear {
+        /// Of the weights.
+        format: Format,
+        /// Gate and up in one.
+        gated: bool,
+        /// The workgroup.
+        threads: Threads,
+    },
+    /// Sums of experts' results.
+    Combine,
 }
 
 use Access::{Read, Write};
@@ -87,7 +102,8 @@ impl Shader {
     /// Every variant, with a few workgroups of those that come in many.
     pub fn all() -> Vec<Self> {
         let kvs = [KvType::F32, KvType::F16];
-        let mut all = vec![Self::Rope, Self::AttentionCombine, Self::SwiGlu];
+        let mut all =
+            vec![Self::Rope, Self::AttentionCombine, Self::SwiGlu, Self::Add, Self::Route, Self::Combine];
         all.extend([true, false].map(|subgroups| Self::RmsNorm { subgroups }));
         for kv in kvs {
             all.push(Self::KvWrite { kv });
@@ -96,6 +112,12 @@ impl Shader {
         for format in Format::all() {
             all.push(Self::Embedding { format });
             for gated in [false, true] {
+                let threads = |splits| Threads { quads: 8, splits };
+                all.extend([1, 8].map(|splits| Self::ExpertLinear {
+                    format,
+                    gated,
+                    threads: threads(splits),
+                }));
                 for (tokens, splits) in [(1, 1), (1, 8), (TILE_TOKENS, 1)] {
                     all.push(Self::Linear { format, tokens, gated, threads: Threads { quads: 8, splits } });
                 }
@@ -115,6 +137,10 @@ impl Shader {
             Self::Attention { .. } => "attention",
             Self::AttentionCombine => "attention_combine",
             Self::SwiGlu => "swiglu",
+            Self::Add => "add",
+            Self::Route => "route",
+            Self::ExpertLinear { .. } => "expert_linear",
+            Self::Combine => "combine",
         }
     }
 
@@ -126,6 +152,9 @@ impl Shader {
                 format!("{kind} {}, tiles of {tokens}", format.dtype())
             }
             Self::Embedding { format } => format!("embedding {}", format.dtype()),
+            Self::ExpertLinear { format, gated, .. } => {
+                format!("{}expert linear {}", if gated { "gated " } else { "" }, format.dtype())
+            }
             _ => self.stage().to_owned(),
         }
     }
@@ -135,9 +164,10 @@ impl Shader {
         match self {
             Self::Linear { .. } => &[Read, Read, Read, Read, Write],
             Self::Attention { .. } => &[Read, Read, Read, Read, Write, Write],
-            Self::Embedding { .. } | Self::RmsNorm { .. } => &[Read, Read, Read, Write],
-            Self::Rope | Self::KvWrite { .. } | Self::SwiGlu => &[Read, Read, Write],
-            Self::AttentionCombine => &[Read, Write],
+            Self::ExpertLinear { .. } => &[Read, Read, Read, Read, Read, Write],
+            Self::Embedding { .. } | Self::RmsNorm { .. } | Self::Combine => &[Read, Read, Read, Write],
+            Self::Rope | Self::KvWrite { .. } | Self::SwiGlu | Self::Route => &[Read, Read, Write],
+            Self::AttentionCombine | Self::Add => &[Read, Write],
         }
     }
 
@@ -161,6 +191,10 @@ impl Shader {
                 let parts = 1 + u32::from(gated);
                 vec![fours(format), ("TOKENS", 0..tokens), ("PARTS", 0..parts), ("GATED", 1..parts)]
             }
+            Self::ExpertLinear { format, gated, .. } => {
+                let parts = 1 + u32::from(gated);
+                vec![fours(format), ("PARTS", 0..parts), ("GATED", 1..parts)]
+            }
             Self::Embedding { format } => vec![fours(format)],
             _ => Vec::new(),
         }
@@ -182,6 +216,12 @@ impl Shader {
                     ("SPLITS", splits),
                     ("PARTIALS", partials),
                 ];
+                values.into_iter().for_each(|(name, value)| constant(name, value));
+            }
+            Self::ExpertLinear { gated, threads: Threads { quads, splits }, .. } => {
+                let parts = 1 + u32::from(gated);
+                let partials = if splits > 1 { parts * quads * splits } else { 1 };
+                let values = [("PARTS", parts), ("QUADS", quads), ("SPLITS", splits), ("PARTIALS", partials)];
                 values.into_iter().for_each(|(name, value)| constant(name, value));
             }
             Self::Attention { wide, .. } => constant("ACCS", if wide { 16 } else { 8 }),
@@ -208,6 +248,10 @@ impl Shader {
             Self::Attention { kv, .. } => vec![kv_file(kv), "attention.wgsl"],
             Self::AttentionCombine => vec!["attention_combine.wgsl"],
             Self::SwiGlu => vec!["swiglu.wgsl"],
+            Self::Add => vec!["add.wgsl"],
+            Self::Route => vec!["route.wgsl"],
+            Self::ExpertLinear { format, .. } => with_format(format, "expert_linear.wgsl"),
+            Self::Combine => vec!["combine.wgsl"],
         }
     }
 }
@@ -290,7 +334,11 @@ macro_rules! files {
 }
 
 files! {
+    "add.wgsl",
     "attention.wgsl",
+    "combine.wgsl",
+    "expert_linear.wgsl",
+    "route.wgsl",
     "attention_combine.wgsl",
     "embedding.wgsl",
     "format/bf16.wgsl",

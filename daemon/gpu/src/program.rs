@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc;
 
 use shaders::{Access, Shader};
-use tensor::{LANES, Matrix};
+use tensor::{LANES, Matrix, SCALE_BLOCK};
 
 use crate::Error;
 use crate::device::{Device, IMMEDIATE_BYTES};
-use crate::layout::{Binding, BufferKind, Layout, Weight};
+use crate::layout::{Binding, BufferKind, Layout, Shard, Weight};
 use crate::profile::{Profile, StageTime};
 use crate::recording::{Counts, Extent, Recording, Word};
 use crate::upload;
@@ -96,30 +96,39 @@ impl Program {
         self.profile.take().map_or_else(BTreeMap::new, |profile| profile.times)
     }
 
-    /// Writes a weight to its place; `progress` is told of every piece's bytes.
+    /// Writes matrices to a weight's place, from row `at` on; `progress` is told of every piece's bytes.
     ///
     /// # Errors
     /// The card was lost.
+    ///
+    /// # Panics
+    /// `at` is no whole sixteen, or the rows are more than the weight has: a programmer's error.
     pub fn upload(
         &self,
         weight: &Weight,
+        at: usize,
         parts: &[Matrix<'_>],
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
         let row_block = parts.len() * weight.format.row_block_bytes(weight.shape.cols);
         let rows_a_piece = (UPLOAD_BYTES / row_block).max(1) * LANES;
-        for shard in &weight.shards {
-            for first in (0..shard.rows).step_by(rows_a_piece) {
-                let n = rows_a_piece.min(shard.rows - first);
-                let bytes = upload::interleave(weight.format, parts, shard.first_row + first, n);
-                let offset = shard.weights.offset + (first / LANES * row_block) as u64;
-                self.device.queue.write_buffer(&self.buffers[shard.weights.buffer], offset, &bytes);
-                progress(bytes.len() as u64);
-                self.flush()?;
-            }
+        let (rows, mut first) = (parts[0].rows(), 0);
+        while first < rows {
+            let holds =
+                |shard: &&Shard| (shard.first_row..shard.first_row + shard.rows).contains(&(at + first));
+            let shard = weight.shards.iter().find(holds).expect("the weight has such a row");
+            let in_shard = at + first - shard.first_row;
+            let n = rows_a_piece.min(shard.rows - in_shard).min(rows - first);
+            let bytes = upload::interleave(weight.format, parts, first, n);
+            let offset = shard.weights.offset + (in_shard / LANES * row_block) as u64;
+            self.device.queue.write_buffer(&self.buffers[shard.weights.buffer], offset, &bytes);
+            progress(bytes.len() as u64);
+            self.flush()?;
+            first += n;
         }
         if let Some(scales) = weight.shards.first().and_then(|shard| shard.scales) {
-            self.write(scales, &upload::scales(parts));
+            let row = 4 * parts.len() * weight.shape.cols.div_ceil(SCALE_BLOCK);
+            self.write_at(scales, (at / SCALE_BLOCK * row) as u64, &upload::scales(parts));
         }
         self.device.check()
     }

@@ -43,6 +43,8 @@ pub enum Extent {
     Is(u32),
     /// One for so many tokens.
     Tokens(u32),
+    /// So many a token.
+    TokensTimes(u32),
     /// One for so many wanted rows.
     Wanted(u32),
     /// One a tile.
@@ -81,6 +83,7 @@ impl Counts {
         grid.map(|extent| match extent {
             Extent::Is(n) => n,
             Extent::Tokens(each) => self.tokens.div_ceil(each),
+            Extent::TokensTimes(times) => self.tokens * times,
             Extent::Wanted(each) => self.wanted.div_ceil(each),
             Extent::Tiles => self.tiles,
             Extent::Splits => self.splits,

@@ -1,9 +1,13 @@
 //! One constructor a stage: shapes in, a dispatch out. Widths are in values here, in vectors of four for the card.
 
+mod experts;
+
 use shaders::{KvType, Shader, Threads};
 
 use crate::layout::{Binding, Weight};
 use crate::recording::{Extent, Recording, Stage, Word};
+
+pub use experts::{EXPERTS_MAX, ExpertLinear, GROUPS_MAX, add, combine, expert_linear, route};
 
 /// Workgroup of `embedding`.
 const EMBEDDING_THREADS: u32 = 16;

@@ -64,10 +64,22 @@ impl Card {
         out: Binding,
         len: usize,
     ) -> Vec<f32> {
+        let weights: Vec<_> = weights.iter().map(|&(weight, parts)| (weight, 0, parts)).collect();
+        self.run_at(counts, &weights, out, len)
+    }
+
+    /// The same, with matrices that begin at some row of their weight.
+    pub(crate) fn run_at(
+        self,
+        counts: Counts,
+        weights: &[(&Weight, usize, &[Matrix<'_>])],
+        out: Binding,
+        len: usize,
+    ) -> Vec<f32> {
         let mut program =
             Program::new(open(self.options), &self.layout, &[self.recording]).expect("a program");
-        for (weight, parts) in weights {
-            program.upload(weight, parts, &mut |_| {}).expect("uploaded");
+        for (weight, at, parts) in weights {
+            program.upload(weight, *at, parts, &mut |_| {}).expect("uploaded");
         }
         for (at, bytes) in self.written {
             program.write(at, &bytes);

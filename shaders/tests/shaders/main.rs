@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod card;
+mod experts;
 mod twins;
 mod valid;

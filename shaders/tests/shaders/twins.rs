@@ -41,7 +41,7 @@ fn blocks(dtype: DType, n: usize, seed: u64) -> Vec<u8> {
     out
 }
 
-struct Weights {
+pub(crate) struct Weights {
     dtype: DType,
     rows: usize,
     cols: usize,
@@ -50,13 +50,13 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(dtype: DType, rows: usize, cols: usize, seed: u64) -> Self {
+    pub(crate) fn new(dtype: DType, rows: usize, cols: usize, seed: u64) -> Self {
         let n_scales = rows.div_ceil(128) * cols.div_ceil(128);
         let scales = numbers(n_scales, seed + 9).iter().flat_map(|x| (x * 0.1).to_le_bytes()).collect();
         Self { dtype, rows, cols, bytes: bytes_of(dtype, rows, cols, seed), scales }
     }
 
-    fn matrix(&self) -> Matrix<'_> {
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
         let matrix = Matrix::new(self.dtype, self.rows, self.cols, &self.bytes).expect("a matrix");
         if self.dtype != DType::F8E4M3 {
             return matrix;
@@ -66,7 +66,7 @@ impl Weights {
     }
 
     /// The largest sum of products that a row of ones could give.
-    fn norm(&self) -> f32 {
+    pub(crate) fn norm(&self) -> f32 {
         let mut row = vec![0.0; self.cols];
         let mut sum = |r| {
             self.matrix().decode_row(r, &mut row);

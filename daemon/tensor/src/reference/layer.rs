@@ -1,6 +1,6 @@
 //! Stages of a layer as a graphics card computes them: a dispatch each.
 
-use super::{mat_vec, silu};
+use super::{Choice, mat_vec, silu};
 use crate::Matrix;
 
 /// y = W x + b for one token: out[r] = b[r] + sum_c W[r, c] x[c]; with `up`, out[r] = silu((W x)[r]) * (W_up x)[r].
@@ -55,5 +55,45 @@ pub fn attention_combine(out: &mut [f32], parts: &[(f32, f32, &[f32])]) {
     for (i, out) in out.iter_mut().enumerate() {
         let value: f64 = parts.iter().map(|&(max, _, values)| factor(max) * f64::from(values[i])).sum();
         *out = (value / sum) as f32;
+    }
+}
+
+/// Residual: out[i] += x[i].
+///
+/// # Panics
+/// Lengths differ: a programmer's error.
+pub fn add(out: &mut [f32], x: &[f32]) {
+    assert_eq!(out.len(), x.len(), "lengths of out and x");
+    out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
+}
+
+/// [`linear`] of a choice's expert, one of the `experts` that are there; nothing changes where it is not.
+///
+/// `experts`: of each expert, its matrix, or gate and up; `x`: [cols]; `out`: [rows].
+///
+/// # Panics
+/// Lengths don't fit, or there is no such expert: a programmer's error.
+pub fn expert_linear(
+    out: &mut [f32],
+    experts: &[Option<(Matrix<'_>, Option<Matrix<'_>>)>],
+    choice: Choice,
+    x: &[f32],
+) {
+    if let Some((w, up)) = &experts[choice.expert as usize] {
+        linear(out, w, up.as_ref(), None, x);
+    }
+}
+
+/// out += sum over the choices whose expert is there: weight rows[choice], in order.
+///
+/// `rows`: [top_k, width]; `choices`: [top_k]; `there`: [n_experts]; `out`: [width].
+///
+/// # Panics
+/// Lengths don't fit: a programmer's error.
+pub fn combine(out: &mut [f32], rows: &[f32], choices: &[Choice], there: &[bool]) {
+    for (row, choice) in rows.chunks_exact(out.len()).zip(choices) {
+        if there[choice.expert as usize] {
+            out.iter_mut().zip(row).for_each(|(out, x)| *out += choice.weight * x);
+        }
     }
 }
