@@ -132,6 +132,11 @@ impl Layout {
         self.in_slab(4 * len.next_multiple_of(LANES) as u64)
     }
 
+    /// A place for numbers of 32 bits.
+    pub fn words(&mut self, len: usize) -> Binding {
+        self.in_slab(4 * len as u64)
+    }
+
     /// A place for a weight: as many rows to a shard as may be bound, in whole blocks of rows that share a factor.
     ///
     /// # Panics
@@ -161,6 +166,16 @@ impl Layout {
     pub fn bytes(&self, kind: Option<BufferKind>) -> u64 {
         let counts = |(its, _): &&(BufferKind, u64)| kind.is_none_or(|kind| kind == *its);
         self.buffers.iter().filter(counts).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes of the largest buffer of a kind.
+    pub fn largest(&self, kind: BufferKind) -> u64 {
+        self.buffers.iter().filter(|(its, _)| *its == kind).map(|(_, bytes)| *bytes).max().unwrap_or(0)
+    }
+
+    /// Bytes that may be bound at once.
+    pub fn binding_max(&self) -> u64 {
+        self.binding_max
     }
 
     /// The largest buffer that is bound whole.

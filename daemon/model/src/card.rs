@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! card/bind.rs       weights: where each will lie on the card, and what of the file is written there
+//! card/per_head.rs   latent attention's matrices, a head each
 //! card/buffers.rs    activations and caches
 //! card/dense.rs      Llama and Qwen2 as stages
+//! card/deepseek.rs   DeepSeek as stages, with places where the processor brings its experts' results
+//! card/fit.rs        how much of a model a card takes
 //! card/step.rs       a step's numbers as the stages read them
 //! card/run.rs        a step on the card
 //! ```
@@ -11,18 +14,24 @@
 
 mod bind;
 mod buffers;
+mod deepseek;
 mod dense;
+mod fit;
+mod per_head;
 mod run;
 mod step;
 
-use gpu::{CardKind, Layout, Limits, Recording};
+use gpu::{CardKind, Counts, Layout, Limits, Recording};
 use shaders::{KvType, TILE_TOKENS, Threads};
 use weights::{Architecture, Hyperparameters, Weights};
 
 use crate::Error;
 use bind::Upload;
 use buffers::{Buffers, Sizes};
+use deepseek::Segment;
 
+pub use fit::CardOptions;
+pub(crate) use fit::fitting;
 pub(crate) use run::Card;
 
 /// What decides how a model lies on a card.
@@ -40,6 +49,8 @@ pub struct CardShape {
     pub kv_tokens: usize,
     /// Precision of the KV cache.
     pub kv: KvType,
+    /// Routed experts of each layer that lie on the card, at most.
+    pub experts: usize,
 }
 
 /// How a model is to lie on a card, and what is computed there.
@@ -48,42 +59,129 @@ pub struct CardPlan {
     pub(crate) layout: Layout,
     pub(crate) uploads: Vec<Upload>,
     pub(crate) buffers: Buffers,
-    /// Layers, then the head; each for a token and for many.
     pub(crate) recordings: Vec<Recording>,
+    pub(crate) route: Route,
 }
 
-/// Places of recordings: the layers and the head, for a single token and for tiles of tokens.
-pub(crate) const LAYERS: [usize; 2] = [0, 1];
-pub(crate) const HEAD: [usize; 2] = [2, 3];
+/// Which recordings a step runs, each for a single token and for tiles of tokens.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Route {
+    pub(crate) segments: Vec<Leg>,
+    pub(crate) head: [usize; 2],
+}
+
+/// Layers up to where the processor has to bring something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leg {
+    pub(crate) stages: [usize; 2],
+    /// What the processor is asked for, and what the card does meanwhile.
+    pub(crate) handover: Option<(Handover, [usize; 2])>,
+}
+
+/// The routed experts of a layer that do not lie on the card.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handover {
+    pub(crate) layer: usize,
+    /// Those before this one lie on the card.
+    pub(crate) on_card: u32,
+}
+
+/// What a step costs a card.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepCost {
+    /// Dispatches.
+    pub dispatches: usize,
+    /// Command buffers handed over.
+    pub submits: usize,
+    /// Times the processor waits for results.
+    pub readbacks: usize,
+    /// Bytes of weights read.
+    pub weight_bytes: u64,
+    /// Bytes that go from the card to the processor, and to it.
+    pub moved_bytes: u64,
+}
 
 impl CardPlan {
     /// Plans a model for a card.
     ///
     /// # Errors
-    /// The file lacks a tensor, or the family has no layers for a card yet.
+    /// The file lacks a tensor, or the model has a part that no stage computes.
     pub fn new(weights: &Weights, shape: &CardShape) -> Result<Self, Error> {
         let hyper = weights.hyper();
         let mut layout = Layout::new(shape.limits.binding_bytes, shape.limits.buffer_bytes);
-        let mut binder = bind::Binder::new(weights, &mut layout);
-        match hyper.architecture {
-            Architecture::Llama | Architecture::Qwen2 => {
-                let model = dense::Dense::bind(&mut binder)?;
-                let uploads = binder.into_uploads();
-                let buffers = Buffers::new(&mut layout, &Sizes::of(hyper, shape));
-                let mut recordings = Vec::new();
-                let plans = [false, true].map(|many| Plan { hyper, shape, buffers: &buffers, many });
-                recordings.extend(plans.iter().map(|plan| model.layers(plan)));
-                recordings.extend(plans.iter().map(|plan| model.head(plan)));
-                Ok(Self { layout, uploads, buffers, recordings })
-            }
-            Architecture::DeepSeek2 => Err(Error::NotOnCard { family: "DeepSeek".into() }),
-        }
+        let mut binder = bind::Binder::new(weights, &mut layout, shape.experts);
+        let body = match hyper.architecture {
+            Architecture::Llama | Architecture::Qwen2 => Body::Dense(dense::Dense::bind(&mut binder)?),
+            Architecture::DeepSeek2 => Body::DeepSeek(deepseek::DeepSeek::bind(&mut binder)?),
+        };
+        let uploads = binder.into_uploads();
+        let buffers = Buffers::new(&mut layout, &Sizes::of(hyper, shape));
+        let plans = [false, true].map(|many| Plan { hyper, shape, buffers: &buffers, many });
+        let (recordings, route) = record(&body, &plans);
+        Ok(Self { layout, uploads, buffers, recordings, route })
     }
 
     /// Bytes in the card's memory.
     pub fn bytes(&self) -> u64 {
         self.layout.bytes(None)
     }
+
+    /// What one step of so many tokens costs, after `past` others, with logits of the last.
+    pub fn step_cost(&self, n_tokens: usize, past: usize) -> StepCost {
+        let b = &self.buffers;
+        let counts = Counts { wanted: 1, ..b.step_layout.counts(n_tokens, past + n_tokens) };
+        let many = usize::from(n_tokens > 1);
+        let mut cost = StepCost::default();
+        let mut add = |recording: usize| {
+            let (dispatches, bytes) = self.recordings[recording].cost(&counts);
+            cost.dispatches += dispatches;
+            cost.weight_bytes += bytes;
+        };
+        for leg in &self.route.segments {
+            add(leg.stages[many]);
+            leg.handover.iter().for_each(|(_, meanwhile)| add(meanwhile[many]));
+        }
+        add(self.route.head[0]);
+        let n_handovers = self.route.segments.iter().filter(|leg| leg.handover.is_some()).count();
+        cost.submits = 1 + 2 * n_handovers;
+        cost.readbacks = 1 + n_handovers;
+        let handed = b.handover_bytes(n_tokens) + (4 * n_tokens * b.hidden.stride) as u64;
+        cost.moved_bytes = n_handovers as u64 * handed + 4 * b.logits.stride as u64;
+        cost
+    }
+}
+
+/// The layers, by architecture.
+enum Body {
+    Dense(dense::Dense),
+    DeepSeek(deepseek::DeepSeek),
+}
+
+/// All recordings, and which run when.
+fn record(body: &Body, plans: &[Plan<'_>; 2]) -> (Vec<Recording>, Route) {
+    let mut recordings = Vec::new();
+    let mut keep = |pair: [Recording; 2]| {
+        recordings.extend(pair);
+        [recordings.len() - 2, recordings.len() - 1]
+    };
+    let layers = plans.each_ref().map(|plan| match body {
+        Body::Dense(dense) => vec![Segment { stages: dense.layers(plan), handover: None }],
+        Body::DeepSeek(deepseek) => deepseek.layers(plan),
+    });
+    let [few, many] = layers;
+    let leg = |(few, many): (Segment, Segment)| Leg {
+        stages: keep([few.stages, many.stages]),
+        handover: few
+            .handover
+            .zip(many.handover)
+            .map(|((handover, few), (_, many))| (handover, keep([few, many]))),
+    };
+    let segments = few.into_iter().zip(many).map(leg).collect();
+    let head = keep(plans.each_ref().map(|plan| match body {
+        Body::Dense(dense) => dense.head(plan),
+        Body::DeepSeek(deepseek) => deepseek.head(plan),
+    }));
+    (recordings, Route { segments, head })
 }
 
 /// What stages are recorded with.
@@ -114,5 +212,10 @@ impl Plan<'_> {
             (_, false) => (4 * BUSY_THREADS / rows.max(1)).next_power_of_two().clamp(4, 32) as u32,
         };
         Threads { quads: 8, splits }
+    }
+
+    /// The workgroup for experts: each choice reads its own rows, however many tokens there are.
+    pub(crate) fn expert_threads(&self, rows: usize) -> Threads {
+        Plan { many: false, ..*self }.threads(rows)
     }
 }

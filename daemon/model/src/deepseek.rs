@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use experts::{Experts, Origin};
-use kernels::Fit;
+use kernels::{Choice, Fit};
 use weights::{ExpertKey, ExpertPart, Weights};
 
 use crate::Error;
@@ -87,6 +87,25 @@ impl DeepSeek {
             layer.forward(pass, i, hidden, &mut self.stages, next);
             pass.trace_hidden(i, hidden);
         }
+        self.end_layers();
+    }
+
+    /// out <- the routed experts of a layer, of choices that a card has made for x, both [n_tokens, d_model].
+    pub(crate) fn routed(
+        &mut self,
+        pass: &mut Pass<'_>,
+        layer: usize,
+        (x, out): (&[f32], &mut [f32]),
+        choices: &[Choice],
+    ) {
+        let next = self.layers.get(layer + 1).and_then(Layer::mixture);
+        let mixture = self.layers[layer].mixture().expect("a card asks for layers with experts");
+        let Stages { experts, mixture: buffers, .. } = &mut self.stages;
+        mixture.of_choices(pass, experts, (x, out), choices, buffers, next);
+    }
+
+    /// All layers of a step have been computed.
+    pub(crate) fn end_layers(&mut self) {
         self.stages.experts.end_step();
     }
 

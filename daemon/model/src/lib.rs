@@ -34,7 +34,7 @@ mod rope;
 mod skip;
 mod trace;
 
-pub use card::{CardPlan, CardShape};
+pub use card::{CardOptions, CardPlan, CardShape, StepCost};
 pub use error::Error;
 pub use experts::{Origin, Stats as Streamed, Streaming};
 pub use forward::{Chunk, Failure, Forward, Limits, LogitsOf, SeqId};

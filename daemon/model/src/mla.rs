@@ -239,7 +239,7 @@ impl LatentAttention {
 }
 
 /// 1 / sqrt(key_dim), times the square of YaRN's factor where there is one.
-fn softmax_scale(hyper: &Hyperparameters, key_dim: usize) -> f32 {
+pub(crate) fn softmax_scale(hyper: &Hyperparameters, key_dim: usize) -> f32 {
     let mscale = match hyper.rope.scaling {
         Some(RopeScaling::Yarn { factor, mscale_all_dim, .. }) => yarn_mscale(factor, mscale_all_dim),
         _ => 1.0,

@@ -1,16 +1,17 @@
 //! A model: weights bound to the layers of their architecture, the KV cache, and the steps over both.
 
+mod on_card;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use experts::Origin;
 use kernels::{BLOCK_TOKENS, Cpu, CpuOptions, Fit, Precision, RopeTable};
-use shaders::KvType;
 use weights::{Architecture, Weights};
 
 use crate::batch::{Batch, rows_of};
-use crate::card::{Card, CardPlan, CardShape};
+use crate::card::Card;
 use crate::deepseek::{self, DeepSeek};
 use crate::dense::Dense;
 use crate::draft::Draft;
@@ -161,53 +162,6 @@ impl Model {
         })
     }
 
-    /// Moves the layers to a graphics card; `progress` is told of bytes done, of all. The processor stays ready to go on
-    /// where the card is lost.
-    ///
-    /// # Errors
-    /// The card has too little memory, or the model has parts that do not run there.
-    pub fn move_to_card(
-        &mut self,
-        device: gpu::Device,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(), Error> {
-        let kv = match self.cpu.precision() {
-            Precision::F32 => KvType::F32,
-            Precision::Fast => KvType::F16,
-        };
-        let shape = CardShape {
-            limits: device.limits,
-            kind: device.kind,
-            subgroups: device.subgroups,
-            step_tokens: self.limits.step_tokens,
-            kv_tokens: self.limits.kv_tokens,
-            kv,
-        };
-        let plan = CardPlan::new(&self.weights, &shape)?;
-        self.card = Some(Card::load(device, plan, &self.weights, progress)?);
-        Ok(())
-    }
-
-    /// Notes why no card computes, for who asks [`notice`](Forward::notice).
-    pub fn stay_without_card(&mut self, reason: String) {
-        self.without_card = Some(reason);
-    }
-
-    /// Measures every stage on the card from here on; false where none computes, or it can't.
-    pub fn start_profile(&mut self) -> bool {
-        self.card.as_mut().is_some_and(Card::start_profile)
-    }
-
-    /// Times of each kind of stage on the card since the start.
-    pub fn take_profile(&mut self) -> BTreeMap<String, gpu::StageTime> {
-        self.card.as_mut().map_or_else(BTreeMap::new, Card::take_profile)
-    }
-
-    /// The card that computes.
-    pub fn card(&self) -> Option<&gpu::Device> {
-        self.card.as_ref().map(Card::device)
-    }
-
     /// The executor, for its level and number of threads.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
@@ -290,35 +244,6 @@ impl Model {
         let wanted = rows_of(normed, hyper.d_model, rows);
         logits.fit(rows.len() * limits.n_vocab);
         cpu.linear(&wanted, rows.len(), &mut [ends.head.job(weights, logits)]);
-    }
-
-    /// Runs a step on the card; false where there is none, or it has been lost.
-    fn step_on_card(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> bool {
-        let Some(card) = &mut self.card else { return false };
-        let batch = Batch::of_chunks(&self.kv, chunks);
-        if let Err(error) = card.step(&batch, &self.rope, &batch.wanted_rows(chunks), logits) {
-            tracing::error!(%error, "answers go on, on the processor");
-            self.card = None;
-            self.without_card =
-                Some(format!("{error}; answers are computed on the processor, and take longer"));
-            return false;
-        }
-        for chunk in chunks {
-            self.on_card.entry(chunk.seq).or_default().extend_from_slice(chunk.tokens);
-        }
-        true
-    }
-
-    /// Computes the keys that a lost card has taken with it, of the sequences that go on.
-    fn recover(&mut self, chunks: &[Chunk<'_>]) {
-        for chunk in chunks {
-            let Some(tokens) = self.on_card.remove(&chunk.seq) else { continue };
-            for (i, piece) in tokens.chunks(self.limits.step_tokens).enumerate() {
-                let mut batch = Batch::default();
-                batch.push(&self.kv, chunk.seq, i * self.limits.step_tokens, piece);
-                self.layers(&batch);
-            }
-        }
     }
 
     fn advance(&mut self, chunks: &[Chunk<'_>]) {
@@ -411,9 +336,8 @@ impl Forward for Model {
 
     fn step(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) -> Result<Vec<Failure>, Error> {
         self.check(chunks)?;
-        if self.step_on_card(chunks, logits) {
-            self.advance(chunks);
-            return Ok(Vec::new());
+        if let Some(failures) = self.step_on_card(chunks, logits) {
+            return Ok(failures);
         }
         self.recover(chunks);
         self.catch_up(chunks);

@@ -141,8 +141,25 @@ impl Mixture {
         (a, ffn): (&mut MixtureBuffers, &mut FfnBuffers),
         next: Option<&Mixture>,
     ) {
-        let (weights, n, d) = (pass.weights, pass.n_tokens(), pass.hyper().d_model);
         self.route(pass, x, a);
+        self.routed(pass, experts, (x, out), a, next, |pass, x, out| match &self.shared {
+            Some(shared) => shared.forward(pass.cpu, pass.weights, x, out, ffn),
+            None => out.fill(0.0),
+        });
+    }
+
+    /// out <- what `meanwhile` makes of it, plus the routed experts that are chosen in `a`; what is read is computed as it
+    /// comes, behind `meanwhile`.
+    fn routed(
+        &self,
+        pass: &mut Pass<'_>,
+        experts: &mut Experts,
+        (x, out): (&[f32], &mut [f32]),
+        a: &mut MixtureBuffers,
+        next: Option<&Mixture>,
+        meanwhile: impl FnOnce(&mut Pass<'_>, &[f32], &mut [f32]),
+    ) {
+        let (n, d) = (pass.n_tokens(), pass.hyper().d_model);
         if let Some(share) = pass.skip_share.filter(|_| !experts.is_sweep()) {
             let there = |expert| experts.is_there(self.layer, expert);
             let n_skipped = skip_missing(&mut a.choices, self.rule.top_k, share, there, &mut pass.lost);
@@ -151,15 +168,12 @@ impl Mixture {
         a.routes.sort(&a.choices, self.rule.top_k, self.n_experts);
         a.rows.fit(a.choices.len() * d);
         let guess = next.filter(|_| experts.is_guessing()).map(|next| (next.layer, next.likely(pass, x, a)));
-        let cpu = &mut *pass.cpu;
         let mut wanted = experts.want(self.layer, &a.routes.experts);
         if let Some((layer, likely)) = guess {
             wanted.guess(layer, &likely);
         }
-        match &self.shared {
-            Some(shared) => shared.forward(cpu, weights, x, out, ffn),
-            None => out.fill(0.0),
-        }
+        meanwhile(pass, x, out);
+        let cpu = &mut *pass.cpu;
         while let Some(ready) = wanted.ready() {
             let mut rest = ready.as_slice();
             while !rest.is_empty() {
@@ -175,6 +189,21 @@ impl Mixture {
         }
         let cpu = &mut *pass.cpu;
         cpu.combine(out, d, &a.rows, &a.choices, &a.routes.places);
+    }
+
+    /// out <- the routed experts of choices that a card has made; those of no weight are left out.
+    pub(crate) fn of_choices(
+        &self,
+        pass: &mut Pass<'_>,
+        experts: &mut Experts,
+        (x, out): (&[f32], &mut [f32]),
+        choices: &[Choice],
+        a: &mut MixtureBuffers,
+        next: Option<&Mixture>,
+    ) {
+        a.choices.clear();
+        a.choices.extend_from_slice(choices);
+        self.routed(pass, experts, (x, out), a, next, |_, _, out| out.fill(0.0));
     }
 
     /// choices <- the router's, for every token.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use gpu::{Adapter, CardKind, Device, DeviceOptions};
-use model::Model;
+use model::{CardOptions, Model};
 use tracing::{info, warn};
 
 use crate::cli::Compute;
@@ -107,10 +107,11 @@ fn move_to(
     let device = Device::open(&card, options)?;
     let bar = progress::bytes(0);
     bar.set_message("to the card");
-    let result = model.move_to_card(device, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
+    let result =
+        model.move_to_card(device, CardOptions { experts: compute.gpu_experts }, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
     bar.finish_and_clear();
     result?;
     info!(card = %card.name, driver = %card.driver, "computing on a graphics card");

@@ -1,19 +1,29 @@
 //! Weights by name: where each will lie on the card, and what of the file is written there.
 
 use gpu::{Binding, Layout, Weight, WeightShape};
-use tensor::Matrix;
-use weights::{TensorIndex, Weights};
+use shaders::format_of;
+use tensor::{DType, LANES, Matrix, SCALE_BLOCK};
+use weights::{ExpertKey, ExpertPart, Mla, Moe, TensorIndex, Weights};
 
+use super::deepseek::Resident;
+use super::per_head::PerHead;
 use crate::Error;
 use crate::layers::check_shape;
+
+/// The slot of an expert that does not lie on the card: `NOWHERE` in `expert_linear.wgsl`.
+const NOWHERE: u32 = u32::MAX;
 
 /// What is written to the card before the first step.
 #[derive(Debug)]
 pub(crate) enum Upload {
     /// A vector, as f32.
     Vector(TensorIndex, Binding),
-    /// A matrix, or gate and up.
-    Matrix(Vec<TensorIndex>, Weight),
+    /// A matrix, or gate and up, from a row of the weight on.
+    Matrix(Vec<TensorIndex>, Weight, usize),
+    /// A matrix for every head.
+    PerHead(PerHead, Weight),
+    /// Numbers.
+    Words(Vec<u32>, Binding),
 }
 
 /// Plans weights one after another.
@@ -22,6 +32,8 @@ pub(crate) struct Binder<'a> {
     weights: &'a Weights,
     layout: &'a mut Layout,
     uploads: Vec<Upload>,
+    /// Routed experts of each layer that lie on the card, at most.
+    experts: usize,
 }
 
 /// A projection on the card, with an optional bias.
@@ -47,8 +59,8 @@ pub(crate) enum GateUp {
 }
 
 impl<'a> Binder<'a> {
-    pub(crate) fn new(weights: &'a Weights, layout: &'a mut Layout) -> Self {
-        Self { weights, layout, uploads: Vec::new() }
+    pub(crate) fn new(weights: &'a Weights, layout: &'a mut Layout, experts: usize) -> Self {
+        Self { weights, layout, uploads: Vec::new(), experts }
     }
 
     pub(crate) fn weights(&self) -> &'a Weights {
@@ -103,6 +115,77 @@ impl<'a> Binder<'a> {
         Ok(FeedForward { gate_up, down: self.matrix(&name("down"), d, width)?, width })
     }
 
+    /// W_uk, transposed, and W_uv of every head.
+    pub(crate) fn per_head(
+        &mut self,
+        layer: usize,
+        heads: usize,
+        mla: &Mla,
+    ) -> Result<(Weight, Weight), Error> {
+        let (k, v) = PerHead::find(self.weights, layer, heads, mla)?;
+        let mut place = |per_head: PerHead| {
+            let weight = self.layout.weight(per_head.shape());
+            self.uploads.push(Upload::PerHead(per_head, weight.clone()));
+            weight
+        };
+        Ok((place(k), place(v)))
+    }
+
+    /// As many routed experts of a layer as lie on the card: the first ones, in slots. None where they are read from a drive,
+    /// or their matrices can't be laid out.
+    pub(crate) fn resident(&mut self, layer: usize, moe: &Moe) -> Result<Option<Resident>, Error> {
+        let d = self.weights.hyper().d_model;
+        if self.experts == 0 || self.weights.is_resident() {
+            return Ok(None);
+        }
+        let find = |binder: &Self, expert: usize, part: ExpertPart, rows, cols| {
+            let key = ExpertKey { layer: layer as u32, expert: expert as u32 };
+            binder.find(&key.tensor_name(part), rows, cols)
+        };
+        let of = |binder: &Self, expert| -> Result<[TensorIndex; 3], Error> {
+            Ok([
+                find(binder, expert, ExpertPart::Gate, moe.d_expert, d)?,
+                find(binder, expert, ExpertPart::Up, moe.d_expert, d)?,
+                find(binder, expert, ExpertPart::Down, d, moe.d_expert)?,
+            ])
+        };
+        let dtypes = of(self, 0)?.map(|index| self.weights.at(index).dtype);
+        let n_slots = self.slots(dtypes, moe, d);
+        if n_slots == 0 {
+            return Ok(None);
+        }
+        let (gate_up, down) = (
+            self.slab_of(dtypes[0], n_slots * moe.d_expert, d, 2),
+            self.slab_of(dtypes[2], n_slots * d, moe.d_expert, 1),
+        );
+        let table = self.layout.words(moe.n_experts);
+        for expert in 0..n_slots {
+            let [gate, up, its_down] = of(self, expert)?;
+            self.uploads.push(Upload::Matrix(vec![gate, up], gate_up.clone(), expert * moe.d_expert));
+            self.uploads.push(Upload::Matrix(vec![its_down], down.clone(), expert * d));
+        }
+        let slot = |expert: usize| if expert < n_slots { expert as u32 } else { NOWHERE };
+        self.uploads.push(Upload::Words((0..moe.n_experts).map(slot).collect(), table));
+        Ok(Some(Resident { gate_up, down, table, n_slots }))
+    }
+
+    /// Slots of a layer: each of its matrices is bound at once, in whole blocks of rows.
+    fn slots(&self, dtypes: [DType; 3], moe: &Moe, d: usize) -> usize {
+        let [gate, up, down] = dtypes;
+        let whole = |dtype: DType| if dtype == DType::F8E4M3 { SCALE_BLOCK } else { LANES };
+        let fits = gate == up && moe.d_expert.is_multiple_of(whole(gate)) && d.is_multiple_of(whole(down));
+        if !fits {
+            return 0;
+        }
+        let rows = |dtype, rows: usize, cols| (rows / LANES * format_of(dtype).row_block_bytes(cols)) as u64;
+        let largest = (2 * rows(gate, moe.d_expert, d)).max(rows(down, d, moe.d_expert));
+        self.experts.min(moe.n_experts).min((self.layout.binding_max() / largest) as usize)
+    }
+
+    fn slab_of(&mut self, dtype: DType, rows: usize, cols: usize, parts: usize) -> Weight {
+        self.layout.weight(WeightShape { dtype, rows, cols, parts })
+    }
+
     fn find(&self, name: &str, rows: usize, cols: usize) -> Result<TensorIndex, Error> {
         let index = self.weights.index(name)?;
         check_shape(name, self.weights.at(index).shape, &[rows, cols])?;
@@ -113,7 +196,7 @@ impl<'a> Binder<'a> {
     fn place(&mut self, parts: Vec<TensorIndex>, rows: usize, cols: usize) -> Weight {
         let dtype = self.weights.at(parts[0]).dtype;
         let weight = self.layout.weight(WeightShape { dtype, rows, cols, parts: parts.len() });
-        self.uploads.push(Upload::Matrix(parts, weight.clone()));
+        self.uploads.push(Upload::Matrix(parts, weight.clone(), 0));
         weight
     }
 }
@@ -136,11 +219,19 @@ impl Upload {
                 progress(at.bytes());
                 Ok(())
             }
-            Self::Matrix(parts, weight) => {
+            Self::Matrix(parts, weight, at) => {
                 let matrix =
                     |index: &TensorIndex| weights.at(*index).matrix().expect("checked when it was bound");
                 let parts: Vec<Matrix<'_>> = parts.iter().map(matrix).collect();
-                program.upload(weight, &parts, progress)
+                program.upload(weight, *at, &parts, progress)
+            }
+            Self::PerHead(per_head, weight) => {
+                let bytes = per_head.bytes(weights);
+                program.upload(weight, 0, &[per_head.matrix(&bytes)], progress)
+            }
+            Self::Words(words, at) => {
+                program.write(*at, bytemuck::cast_slice(words));
+                Ok(())
             }
         }
     }

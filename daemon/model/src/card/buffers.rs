@@ -1,6 +1,6 @@
 //! Activations and caches on the card.
 
-use gpu::{Binding, BufferKind, Layout, Rows};
+use gpu::{Binding, BufferKind, Copy, Layout, Rows};
 use kernels::BLOCK_TOKENS;
 use shaders::KvType;
 use weights::Hyperparameters;
@@ -16,43 +16,86 @@ pub(crate) const SPLIT_TOKENS: usize = 8;
 /// Rows of logits that are computed and brought back at a time.
 pub(crate) const HEAD_ROWS: usize = 16;
 
-/// Sizes that a family's buffers have, in values a token.
+/// Sizes that a model's buffers have, in values a token; 0 for what its family lacks.
 #[derive(Clone, Debug)]
 pub(crate) struct Sizes {
-    pub(crate) step: StepLayout,
+    step: StepLayout,
+    step_tokens: usize,
     d_model: usize,
     q: usize,
-    k: usize,
-    v: usize,
+    kv: usize,
     attended: usize,
     ffn: usize,
     n_vocab: usize,
     heads: usize,
+    /// Of what attention over a split past keeps.
     value_dim: usize,
-    step_tokens: usize,
+    latent: LatentSizes,
+    mixture: MixtureSizes,
     kv_blocks: usize,
     kv_shape: KvShape,
     kv_bytes: usize,
 }
 
+/// Of latent attention.
+#[derive(Clone, Copy, Debug, Default)]
+struct LatentSizes {
+    q_a: usize,
+    kv_a: usize,
+    q_latent: usize,
+    attended: usize,
+}
+
+/// Of a mixture of experts.
+#[derive(Clone, Copy, Debug, Default)]
+struct MixtureSizes {
+    n_experts: usize,
+    top_k: usize,
+    routed: usize,
+    /// Of experts that lie on the card.
+    ffn: usize,
+    rows: usize,
+}
+
 impl Sizes {
     pub(crate) fn of(hyper: &Hyperparameters, shape: &CardShape) -> Self {
         let kv_blocks = shape.kv_tokens.div_ceil(BLOCK_TOKENS);
-        let group = hyper.n_heads / hyper.n_kv_heads;
+        let kv_shape = KvShape::of(hyper, 0);
+        let group = hyper.n_heads / kv_shape.n_kv_heads;
+        let dense = hyper.n_heads * hyper.head_dim;
+        let heads = hyper.n_heads;
+        let mixture = hyper.moe.map_or_else(MixtureSizes::default, |moe| {
+            let on_card = |width: usize| if shape.experts > 0 { moe.top_k * width } else { 0 };
+            MixtureSizes {
+                n_experts: moe.n_experts,
+                top_k: moe.top_k,
+                routed: hyper.d_model,
+                ffn: on_card(moe.d_expert),
+                rows: on_card(hyper.d_model),
+            }
+        });
+        let shared = hyper.moe.map_or(0, |moe| moe.n_shared * moe.d_expert);
+        let latent = hyper.mla.map(|mla| LatentSizes {
+            q_a: mla.q_lora_rank.unwrap_or(0),
+            kv_a: mla.kv_lora_rank + mla.rope_dim,
+            q_latent: heads * (mla.kv_lora_rank + mla.rope_dim),
+            attended: heads * mla.kv_lora_rank,
+        });
         Self {
             step: StepLayout::new(shape.step_tokens, kv_blocks, hyper.rope.dim, group),
-            d_model: hyper.d_model,
-            q: hyper.n_heads * hyper.head_dim,
-            k: hyper.n_kv_heads * hyper.head_dim,
-            v: hyper.n_kv_heads * hyper.head_dim,
-            attended: hyper.n_heads * hyper.head_dim,
-            ffn: hyper.d_ff,
-            n_vocab: hyper.n_vocab,
-            heads: hyper.n_heads,
-            value_dim: hyper.head_dim,
             step_tokens: shape.step_tokens,
+            d_model: hyper.d_model,
+            q: hyper.mla.map_or(dense, |mla| heads * (mla.nope_dim + mla.rope_dim)),
+            kv: if hyper.mla.is_some() { 0 } else { hyper.n_kv_heads * hyper.head_dim },
+            attended: hyper.mla.map_or(dense, |mla| heads * mla.v_dim),
+            ffn: hyper.d_ff.max(shared),
+            n_vocab: hyper.n_vocab,
+            heads,
+            value_dim: hyper.mla.map_or(hyper.head_dim, |mla| mla.kv_lora_rank),
+            latent: latent.unwrap_or_default(),
+            mixture,
             kv_blocks,
-            kv_shape: KvShape::of(hyper, 0),
+            kv_shape,
             kv_bytes: match shape.kv {
                 KvType::F32 => 4,
                 KvType::F16 => 2,
@@ -77,6 +120,22 @@ pub(crate) struct Buffers {
     pub(crate) gate: Rows,
     pub(crate) up: Rows,
     pub(crate) ffn: Rows,
+    pub(crate) q_a: Rows,
+    pub(crate) q_a_normed: Rows,
+    pub(crate) kv_a: Rows,
+    pub(crate) latent: Rows,
+    pub(crate) q_latent: Rows,
+    pub(crate) attended_latent: Rows,
+    /// The router's logits.
+    pub(crate) router: Rows,
+    /// [n_tokens, top_k] of (expert, weight).
+    pub(crate) choices: Binding,
+    top_k: usize,
+    /// What the processor's experts make.
+    pub(crate) routed: Rows,
+    /// [n_tokens * top_k, d_expert] and [n_tokens * top_k, d_model].
+    pub(crate) expert_ffn: Rows,
+    pub(crate) expert_rows: Rows,
     /// Parts of attention over a split past.
     pub(crate) parts: Binding,
     /// [HEAD_ROWS, d_model]
@@ -89,46 +148,62 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     pub(crate) fn new(layout: &mut Layout, sizes: &Sizes) -> Self {
-        let n = sizes.step_tokens;
+        let &Sizes { step_tokens: n, latent, mixture, .. } = sizes;
         let mut rows = |n: usize, width: usize| {
+            let width = width.next_multiple_of(4);
             Rows::new(layout.buffer(BufferKind::Activations, 4 * (n * width) as u64), width)
         };
-        let vocab = sizes.n_vocab.next_multiple_of(4);
+        let per_choice = |width: usize| width.checked_div(mixture.top_k).unwrap_or(0);
         let parts = SPLITS_MAX * n.min(SPLIT_TOKENS) * sizes.heads;
-        let (hidden, normed) = (rows(n, sizes.d_model), rows(n, sizes.d_model));
-        let (q, k, v) = (rows(n, sizes.q), rows(n, sizes.k), rows(n, sizes.v));
-        let (attended, ffn) = (rows(n, sizes.attended), rows(n, sizes.ffn));
-        let (gate, up) = (rows(n, sizes.ffn), rows(n, sizes.ffn));
-        let (wanted, logits) = (rows(HEAD_ROWS, sizes.d_model), rows(HEAD_ROWS, vocab));
-        let parts = rows(parts, sizes.value_dim + 4).at;
-        let step = layout.buffer(BufferKind::Activations, 4 * sizes.step.words() as u64);
+        let mut buffers = Self {
+            step_layout: sizes.step,
+            step: rows(1, sizes.step.words()).at,
+            hidden: rows(n, sizes.d_model),
+            normed: rows(n, sizes.d_model),
+            q: rows(n, sizes.q),
+            k: rows(n, sizes.kv),
+            v: rows(n, sizes.kv),
+            attended: rows(n, sizes.attended),
+            gate: rows(n, sizes.ffn),
+            up: rows(n, sizes.ffn),
+            ffn: rows(n, sizes.ffn),
+            q_a: rows(n, latent.q_a),
+            q_a_normed: rows(n, latent.q_a),
+            kv_a: rows(n, latent.kv_a),
+            latent: rows(n, latent.kv_a),
+            q_latent: rows(n, latent.q_latent),
+            attended_latent: rows(n, latent.attended),
+            router: rows(n, mixture.n_experts),
+            choices: rows(n, 2 * mixture.top_k).at,
+            top_k: mixture.top_k,
+            routed: rows(n, mixture.routed),
+            expert_ffn: rows(n * mixture.top_k, per_choice(mixture.ffn)),
+            expert_rows: rows(n * mixture.top_k, per_choice(mixture.rows)),
+            parts: rows(parts, sizes.value_dim + 4).at,
+            wanted: rows(HEAD_ROWS, sizes.d_model),
+            logits: rows(HEAD_ROWS, sizes.n_vocab),
+            kv: Vec::new(),
+        };
         let shape = &sizes.kv_shape;
-        let cache = |width: usize| {
+        let bytes = |width: usize| {
             (sizes.kv_blocks * shape.n_kv_heads * BLOCK_TOKENS * width * sizes.kv_bytes) as u64
         };
-        let kv = (0..shape.n_layers).map(|_| {
-            let keys = layout.buffer(BufferKind::Kv, cache(shape.key_dim));
-            let values = shape.value_dim.map(|width| layout.buffer(BufferKind::Kv, cache(width)));
+        buffers.kv.extend((0..shape.n_layers).map(|_| {
+            let keys = layout.buffer(BufferKind::Kv, bytes(shape.key_dim));
+            let values = shape.value_dim.map(|width| layout.buffer(BufferKind::Kv, bytes(width)));
             (keys, values.unwrap_or(keys))
-        });
-        let kv = kv.collect();
-        let step_layout = sizes.step;
-        Self {
-            step_layout,
-            step,
-            hidden,
-            normed,
-            q,
-            k,
-            v,
-            attended,
-            gate,
-            up,
-            ffn,
-            parts,
-            wanted,
-            logits,
-            kv,
-        }
+        }));
+        buffers
+    }
+
+    /// What the processor gets for a layer's experts: x, then the choices.
+    pub(crate) fn handover(&self, n_tokens: usize) -> [Copy; 2] {
+        let x = Copy { from: self.normed.at, bytes: (4 * n_tokens * self.normed.stride) as u64 };
+        [x, Copy { from: self.choices, bytes: (8 * n_tokens * self.top_k) as u64 }]
+    }
+
+    /// Bytes of [`handover`](Self::handover).
+    pub(crate) fn handover_bytes(&self, n_tokens: usize) -> u64 {
+        self.handover(n_tokens).iter().map(|copy| copy.bytes).sum()
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use gpu::{Copy, Counts, Device, Program, StageTime};
-use kernels::RopeTable;
+use kernels::{Choice, RopeTable};
 use weights::Weights;
 
 use super::buffers::{Buffers, HEAD_ROWS};
-use super::{CardPlan, HEAD, LAYERS};
+use super::{CardPlan, Handover, Route};
 use crate::batch::Batch;
 
 /// A model in a card's memory.
@@ -15,8 +15,16 @@ use crate::batch::Batch;
 pub(crate) struct Card {
     program: Program,
     buffers: Buffers,
+    route: Route,
     n_vocab: usize,
+    /// What the processor gets and gives for a layer's experts.
+    x: Vec<f32>,
+    choices: Vec<Choice>,
+    out: Vec<f32>,
 }
+
+/// Computes the routed experts of a layer.
+pub(crate) type Routed<'a> = dyn FnMut(usize, &[f32], &[Choice], &mut [f32]) + 'a;
 
 impl Card {
     /// Takes the card's memory and writes the weights there; `progress` is told of bytes done, of all.
@@ -29,7 +37,7 @@ impl Card {
         weights: &Weights,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, gpu::Error> {
-        let CardPlan { layout, uploads, buffers, recordings } = plan;
+        let CardPlan { layout, uploads, buffers, recordings, route, .. } = plan;
         let program = Program::new(device, &layout, &recordings)?;
         let total = layout.bytes(Some(gpu::BufferKind::Slab));
         let mut done = 0;
@@ -39,7 +47,15 @@ impl Card {
                 progress(done.min(total), total);
             })?;
         }
-        Ok(Self { program, buffers, n_vocab: weights.hyper().n_vocab })
+        Ok(Self {
+            program,
+            buffers,
+            route,
+            n_vocab: weights.hyper().n_vocab,
+            x: Vec::new(),
+            choices: Vec::new(),
+            out: Vec::new(),
+        })
     }
 
     /// The card.
@@ -55,7 +71,8 @@ impl Card {
         self.program.take_profile()
     }
 
-    /// Runs a batch through the layers; logits [wanted.len(), n_vocab] <- the head over some rows of it.
+    /// Runs a batch through the layers; logits [wanted.len(), n_vocab] <- the head over some rows of it. What the processor
+    /// has to compute is asked of `routed(layer, x, choices, out)`: out <- the routed experts of x, both [n_tokens, d_model].
     ///
     /// # Errors
     /// The card was lost.
@@ -65,15 +82,61 @@ impl Card {
         rope: &RopeTable,
         wanted: &[usize],
         logits: &mut Vec<f32>,
+        routed: &mut Routed<'_>,
     ) -> Result<(), gpu::Error> {
         logits.clear();
         let counts = self.buffers.step_layout.write(&self.program, self.buffers.step, batch, rope);
         let mut pieces = wanted.chunks(HEAD_ROWS);
-        // The layers and the first rows of logits in one submit: a token waits once.
-        let mut run = vec![LAYERS[usize::from(batch.len() > 1)]];
+        let many = usize::from(batch.len() > 1);
+        let mut run = Vec::new();
+        for leg in self.route.segments.clone() {
+            run.push(leg.stages[many]);
+            if let Some((handover, meanwhile)) = leg.handover {
+                self.hand_over(&run, meanwhile[many], &counts, handover, routed)?;
+                run.clear();
+            }
+        }
+        // The last layers and the first rows of logits in one submit: a token waits once.
         let first = pieces.next().unwrap_or_default();
         self.head(&mut run, &counts, first, logits)?;
         pieces.try_for_each(|rows| self.head(&mut Vec::new(), &counts, rows, logits))
+    }
+
+    /// Runs stages up to the router, then lets card and processor compute their experts side by side.
+    fn hand_over(
+        &mut self,
+        run: &[usize],
+        meanwhile: usize,
+        counts: &Counts,
+        handover: Handover,
+        routed: &mut Routed<'_>,
+    ) -> Result<(), gpu::Error> {
+        let copies = self.buffers.handover(counts.tokens as usize);
+        let pending = self.program.run(run, counts, &copies)?;
+        let beside = self.program.run(&[meanwhile], counts, &[])?;
+        let Self { program, x, choices, out, .. } = self;
+        program.finish(pending, |bytes| {
+            let (its_x, its_choices) = bytes.split_at(copies[0].bytes as usize);
+            x.clear();
+            x.extend_from_slice(bytemuck::cast_slice(its_x));
+            choices.clear();
+            let word = |b: &[u8]| u32::from_le_bytes(b.try_into().expect("four bytes"));
+            choices.extend(
+                its_choices.chunks_exact(8).map(|pair| Choice {
+                    expert: word(&pair[..4]),
+                    weight: f32::from_bits(word(&pair[4..])),
+                }),
+            );
+        })?;
+        for choice in choices.iter_mut().filter(|choice| choice.expert < handover.on_card) {
+            choice.weight = 0.0;
+        }
+        out.clear();
+        out.resize(x.len(), 0.0);
+        routed(handover.layer, x, choices, out);
+        program.write(self.buffers.routed.at, bytemuck::cast_slice(out));
+        drop(beside);
+        Ok(())
     }
 
     /// Runs what is given, then the head over some rows, and appends their logits.
@@ -88,7 +151,7 @@ impl Card {
         let rows_of_words: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
         self.program.write_at(*step, 4 * u64::from(step_layout.wanted), bytemuck::cast_slice(&rows_of_words));
         let counts = Counts { wanted: rows.len() as u32, ..*counts };
-        run.push(HEAD[usize::from(rows.len() > 1)]);
+        run.push(self.route.head[usize::from(rows.len() > 1)]);
         let stride = out.stride;
         let copy = Copy { from: out.at, bytes: (4 * rows.len() * stride) as u64 };
         let pending = self.program.run(run, &counts, &[copy])?;

@@ -83,11 +83,17 @@ impl StepLayout {
         put(self.angles, &angles(rope, &batch.positions));
         put(self.tiles, &tiles);
         put(self.tables, &tables);
-        let split = split_of(batch.len(), longest);
+        let n_tiles = tiles.len() / TILE_WORDS;
+        Counts { tiles: n_tiles as u32, ..self.counts(batch.len(), longest) }
+    }
+
+    /// What there is of everything in a step of one sequence that ends at position `longest`.
+    pub(crate) fn counts(&self, n_tokens: usize, longest: usize) -> Counts {
+        let split = split_of(n_tokens, longest);
         Counts {
-            tokens: batch.len() as u32,
+            tokens: n_tokens as u32,
             wanted: 0,
-            tiles: (tiles.len() / TILE_WORDS) as u32,
+            tiles: (n_tokens * self.group).div_ceil(TILE_ROWS) as u32,
             splits: longest.div_ceil(split) as u32,
             split: split as u32,
         }

@@ -1,7 +1,7 @@
 //! Small models on a graphics card (llvmpipe) against logits computed by other people's code.
 
 use gpu::{Adapter, CardKind, Device, DeviceOptions};
-use model::{Chunk, Forward, LogitsOf, Model, Precision};
+use model::{CardOptions, Chunk, Forward, LogitsOf, Model, Precision};
 
 use crate::logits::agrees;
 use crate::support::{bind, greedy, logits_of};
@@ -18,9 +18,51 @@ pub(crate) fn device(options: DeviceOptions) -> Device {
     Device::open(&card, options).unwrap()
 }
 
-fn on_card(mut model: Model, options: DeviceOptions) -> Model {
-    model.move_to_card(device(options), &mut |_, _| {}).unwrap();
+fn on_card(model: Model, options: DeviceOptions) -> Model {
+    with_experts(model, options, None)
+}
+
+fn with_experts(mut model: Model, options: DeviceOptions, experts: Option<usize>) -> Model {
+    model.move_to_card(device(options), CardOptions { experts }, &mut |_, _| {}).unwrap();
     model
+}
+
+/// With all routed experts on the processor, some of them on the card, and all.
+fn mixture_agrees(fixture: &fixtures::Model, expected: &str) {
+    for experts in [Some(0), Some(3), None] {
+        let model = bind(&fixture.path, Precision::F32, 512);
+        agrees(with_experts(model, DeviceOptions::default(), experts), expected, TOLERANCE);
+    }
+}
+
+fn mixture_folder_agrees(name: &str) {
+    mixture_agrees(&fixtures::folder(name), &format!("{name}/expected.safetensors"));
+}
+
+#[test]
+fn tiny_deepseek_v3_on_card_and_processor() {
+    mixture_folder_agrees("tiny-deepseek-v3");
+}
+
+#[test]
+fn tiny_deepseek_v3_fp8_on_card_and_processor() {
+    mixture_folder_agrees("tiny-deepseek-v3-fp8");
+}
+
+#[test]
+fn tiny_deepseek_v2_on_card_and_processor() {
+    mixture_folder_agrees("tiny-deepseek-v2");
+}
+
+#[test]
+fn tiny_deepseek_v2_lite_on_card_and_processor() {
+    mixture_folder_agrees("tiny-deepseek-v2-lite");
+}
+
+#[test]
+fn tiny_deepseek_v3_k_quants_on_card_and_processor() {
+    let name = "tiny-deepseek-v3-k256.q4_k_m";
+    mixture_agrees(&fixtures::gguf(&format!("{name}.gguf")), &format!("gguf/{name}.expected.safetensors"));
 }
 
 fn folder_agrees(name: &str, options: DeviceOptions) {
@@ -68,7 +110,7 @@ fn a_card_with_too_little_memory_says_so_and_the_processor_goes_on() {
     let fixture = fixtures::folder("tiny-llama");
     let mut model = bind(&fixture.path, Precision::F32, 512);
     let small = device(DeviceOptions { memory: Some(1_000_000), ..DeviceOptions::default() });
-    let error = model.move_to_card(small, &mut |_, _| {}).unwrap_err().to_string();
+    let error = model.move_to_card(small, CardOptions::default(), &mut |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("has 1 MB for a model, and this one takes"), "{error}");
     agrees(model, "tiny-llama/expected.safetensors", TOLERANCE);
 }

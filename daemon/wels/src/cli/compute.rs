@@ -20,6 +20,10 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) gpu_memory: Option<u64>,
 
+    /// Routed experts of each layer that lie on the graphics card; by default as many as fit.
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu_experts: Option<usize>,
+
     /// Threads; by default one a core.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -1,0 +1,75 @@
+//! How much of a model a card takes: tokens of a step and of the cache, experts.
+
+use gpu::{BufferKind, Device};
+use kernels::BLOCK_TOKENS;
+use shaders::KvType;
+use weights::Weights;
+
+use super::{CardPlan, CardShape};
+use crate::Error;
+
+/// How a model is to lie on a card.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CardOptions {
+    /// Routed experts of each layer that lie there; `None` takes as many as fit.
+    pub experts: Option<usize>,
+}
+
+/// Tokens of a step on a card, at most: more make nothing faster there.
+const STEP_TOKENS_MAX: usize = 512;
+/// Tokens of the cache below which a card is not worth having.
+const KV_TOKENS_MIN: usize = 2048;
+
+/// Plans as much of a model as the card takes: the cache gives way first, down to a conversation; experts take what is left.
+///
+/// # Errors
+/// Not even that fits, or the model has a part that no stage computes.
+pub(crate) fn fitting(
+    weights: &Weights,
+    device: &Device,
+    (kv, kv_tokens, context, step_tokens): (KvType, usize, usize, usize),
+    options: CardOptions,
+) -> Result<(CardPlan, CardShape), Error> {
+    let mut shape = CardShape {
+        limits: device.limits,
+        kind: device.kind,
+        subgroups: device.subgroups,
+        step_tokens: step_tokens.min(STEP_TOKENS_MAX),
+        kv_tokens,
+        kv,
+        experts: options.experts.unwrap_or(0),
+    };
+    let mut plan = CardPlan::new(weights, &shape)?;
+    while plan.layout.largest(BufferKind::Activations) > shape.limits.binding_bytes && shape.step_tokens > 1 {
+        shape.step_tokens /= 2;
+        plan = CardPlan::new(weights, &shape)?;
+    }
+    let Some(memory) = device.limits.memory_bytes else { return Ok((plan, shape)) };
+    let token_bytes = plan.layout.bytes(Some(BufferKind::Kv)) / shape.kv_tokens.max(1) as u64;
+    let over = plan.bytes().saturating_sub(memory).div_ceil(token_bytes.max(1)) as usize;
+    let kept = kv_tokens.saturating_sub(over) / BLOCK_TOKENS * BLOCK_TOKENS;
+    if over > 0 && kept >= KV_TOKENS_MIN.min(context) {
+        shape.kv_tokens = kept;
+        plan = CardPlan::new(weights, &shape)?;
+    }
+    if options.experts.is_none() {
+        shape.experts = experts_that_fit(weights, &shape, memory.saturating_sub(plan.bytes()));
+        plan = CardPlan::new(weights, &shape)?;
+    }
+    Ok((plan, shape))
+}
+
+/// Experts of each layer that fit into so many bytes.
+fn experts_that_fit(weights: &Weights, shape: &CardShape, free: u64) -> usize {
+    let hyper = weights.hyper();
+    let Some(moe) = hyper.moe.filter(|_| !weights.is_resident()) else { return 0 };
+    let bytes =
+        |experts| CardPlan::new(weights, &CardShape { experts, ..*shape }).map_or(0, |plan| plan.bytes());
+    // The second expert of a layer costs its matrices alone; the first brings buffers.
+    let one = bytes(2).saturating_sub(bytes(1)).max(1);
+    let first = bytes(1).saturating_sub(bytes(0));
+    match free.checked_sub(first) {
+        Some(rest) => ((1 + rest / one) as usize).min(moe.n_experts),
+        None => 0,
+    }
+}

@@ -1,0 +1,121 @@
+//! A model whose layers a graphics card computes, as long as there is one.
+
+use std::collections::BTreeMap;
+
+use kernels::{Choice, Precision};
+use shaders::KvType;
+
+use super::{Body, Model, failures};
+use crate::Error;
+use crate::batch::Batch;
+use crate::card::{self, Card, CardOptions};
+use crate::forward::{Chunk, Failure, Limits};
+use crate::kv::{KvCache, KvShape};
+use crate::pass::Pass;
+
+impl Model {
+    /// Moves the layers to a graphics card; `progress` is told of bytes done, of all. The processor stays ready to go on
+    /// where the card is lost, and computes the experts that don't lie there.
+    ///
+    /// # Errors
+    /// The card has too little memory, or the model has parts that do not run there.
+    ///
+    /// # Panics
+    /// A sequence is open: a programmer's error.
+    pub fn move_to_card(
+        &mut self,
+        device: gpu::Device,
+        options: CardOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Error> {
+        assert_eq!(self.kv.reserved(), 0, "before the first sequence");
+        let kv = match self.cpu.precision() {
+            Precision::F32 => KvType::F32,
+            Precision::Fast => KvType::F16,
+        };
+        let Limits { kv_tokens, context, step_tokens, .. } = self.limits;
+        let (plan, shape) =
+            card::fitting(&self.weights, &device, (kv, kv_tokens, context, step_tokens), options)?;
+        self.card = Some(Card::load(device, plan, &self.weights, progress)?);
+        self.limits.step_tokens = shape.step_tokens;
+        if shape.kv_tokens < kv_tokens {
+            let layers = KvShape::of(self.weights.hyper(), usize::from(self.draft.is_some()));
+            self.kv = KvCache::new(self.cpu.precision(), layers, shape.kv_tokens);
+            self.limits.kv_tokens = self.kv.capacity();
+            self.limits.context = context.min(self.kv.capacity());
+        }
+        Ok(())
+    }
+
+    /// Notes why no card computes, for who asks [`notice`](Forward::notice).
+    pub fn stay_without_card(&mut self, reason: String) {
+        self.without_card = Some(reason);
+    }
+
+    /// Measures every stage on the card from here on; false where none computes, or it can't.
+    pub fn start_profile(&mut self) -> bool {
+        self.card.as_mut().is_some_and(Card::start_profile)
+    }
+
+    /// Times of each kind of stage on the card since the start.
+    pub fn take_profile(&mut self) -> BTreeMap<String, gpu::StageTime> {
+        self.card.as_mut().map_or_else(BTreeMap::new, Card::take_profile)
+    }
+
+    /// The card that computes.
+    pub fn card(&self) -> Option<&gpu::Device> {
+        self.card.as_ref().map(Card::device)
+    }
+
+    /// Runs a step on the card; `None` where there is none, or it has been lost.
+    pub(super) fn step_on_card(
+        &mut self,
+        chunks: &[Chunk<'_>],
+        logits: &mut Vec<f32>,
+    ) -> Option<Vec<Failure>> {
+        let batch = Batch::of_chunks(&self.kv, chunks);
+        let Self { weights, body, rope, kv, cpu, card, skip_share, .. } = self;
+        let card = card.as_mut()?;
+        let lost = skip_share.map_or_else(Vec::new, |_| vec![0.0; batch.len()]);
+        let mut pass = Pass { skip_share: *skip_share, lost, ..Pass::new(weights, cpu, kv, rope, &batch) };
+        if let Body::DeepSeek(deepseek) = body {
+            deepseek.begin_step(batch.len(), weights.hyper().moe.map_or(0, |moe| moe.top_k));
+        }
+        let mut routed = |layer: usize, x: &[f32], choices: &[Choice], out: &mut [f32]| {
+            if let Body::DeepSeek(deepseek) = body {
+                deepseek.routed(&mut pass, layer, (x, out), choices);
+            }
+        };
+        let result = card.step(&batch, rope, &batch.wanted_rows(chunks), logits, &mut routed);
+        if let Body::DeepSeek(deepseek) = body {
+            deepseek.end_layers();
+            deepseek.end_step();
+        }
+        let Pass { failed, lost, .. } = pass;
+        if let Err(error) = result {
+            tracing::error!(%error, "answers go on, on the processor");
+            self.card = None;
+            self.without_card =
+                Some(format!("{error}; answers are computed on the processor, and take longer"));
+            return None;
+        }
+        self.note_lost(&batch, chunks, &lost);
+        for chunk in chunks {
+            self.on_card.entry(chunk.seq).or_default().extend_from_slice(chunk.tokens);
+        }
+        self.advance(chunks);
+        Some(failures(&batch, chunks, &failed))
+    }
+
+    /// Computes the keys that a lost card has taken with it, of the sequences that go on.
+    pub(super) fn recover(&mut self, chunks: &[Chunk<'_>]) {
+        for chunk in chunks {
+            let Some(tokens) = self.on_card.remove(&chunk.seq) else { continue };
+            for (i, piece) in tokens.chunks(self.limits.step_tokens).enumerate() {
+                let mut batch = Batch::default();
+                batch.push(&self.kv, chunk.seq, i * self.limits.step_tokens, piece);
+                self.layers(&batch);
+            }
+        }
+    }
+}
