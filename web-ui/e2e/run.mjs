@@ -1,6 +1,7 @@
-// Drives a real browser through the page. `node e2e/run.mjs daemon|mock`; pictures go to test-results/.
+// Drives a real browser through the page. `node e2e/run.mjs daemon|mock|card`; pictures go to test-results/.
 
 import { openBrowser } from './browser.mjs';
+import { cardSteps } from './steps/card.mjs';
 import { answerSteps } from './steps/answers.mjs';
 import { entrySteps } from './steps/entry.mjs';
 import { historySteps } from './steps/history.mjs';
@@ -9,7 +10,7 @@ import { mockSteps } from './steps/mock.mjs';
 import { partsOf } from './steps/parts.mjs';
 import { startTarget } from './targets.mjs';
 
-const kind = process.argv[2] === 'mock' ? 'mock' : 'daemon';
+const kind = ['mock', 'card'].includes(process.argv[2]) ? process.argv[2] : 'daemon';
 const target = await startTarget(kind);
 const browser = await openBrowser(target.url);
 
@@ -28,7 +29,8 @@ async function runStep(name, step) {
 let failed = false;
 try {
   // Each step leaves the page where the next begins. None but the mock's expects particular words of the model.
-  const groups = [entrySteps, answerSteps, historySteps, looksSteps, ...(kind === 'mock' ? [mockSteps] : [])];
+  const whole = [entrySteps, answerSteps, historySteps, looksSteps];
+  const groups = { daemon: whole, mock: [...whole, mockSteps], card: [entrySteps, cardSteps] }[kind];
   const parts = partsOf(browser.page);
   for (const [name, step] of groups.flatMap((steps) => steps(target, browser, parts))) await runStep(name, step);
   await runStep(`no request left the box (${browser.seen.requests.length} logged)`, () => expectNothing(browser.foreign()));

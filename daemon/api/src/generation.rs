@@ -225,6 +225,7 @@ impl Clock {
             prefill: between(self.prefill, self.first),
             decode: between(self.first, self.last),
             lost: None,
+            card_lost: false,
         }
     }
 }

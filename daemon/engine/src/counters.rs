@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use model::Streamed;
+use model::{Notice, Streamed};
 
 use crate::speculate::{Source, Verdict};
 
@@ -25,7 +25,7 @@ pub(crate) struct Counters {
     /// By [`Source`].
     pub(crate) drafts: [DraftCounters; 2],
     streaming: Mutex<Option<Streamed>>,
-    notice: Mutex<Option<String>>,
+    notice: Mutex<Option<Notice>>,
 }
 
 /// Guesses of one source.
@@ -40,14 +40,14 @@ impl Counters {
         *self.streaming.lock().expect("nothing panics while it holds the lock") = streaming;
     }
 
-    pub(crate) fn set_notice(&self, notice: Option<&str>) {
+    pub(crate) fn set_notice(&self, notice: Option<&Notice>) {
         let mut kept = self.notice.lock().expect("nothing panics while it holds the lock");
-        if kept.as_deref() != notice {
-            *kept = notice.map(str::to_owned);
+        if kept.as_ref() != notice {
+            *kept = notice.cloned();
         }
     }
 
-    pub(crate) fn notice(&self) -> Option<String> {
+    pub(crate) fn notice(&self) -> Option<Notice> {
         self.notice.lock().expect("nothing panics while it holds the lock").clone()
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
 use std::time::Instant;
 
-use model::{Forward, Limits};
+use model::{Forward, Limits, Notice};
 use tokio::sync::mpsc;
 
 use crate::counters::{Counters, Stats};
@@ -97,8 +97,8 @@ impl Handle {
         self.limits
     }
 
-    /// What people should know about where answers are computed: a graphics card that was lost, or is not used and why.
-    pub fn notice(&self) -> Option<String> {
+    /// What people should know about where answers are computed.
+    pub fn notice(&self) -> Option<Notice> {
         self.counters.notice()
     }
 

@@ -25,7 +25,7 @@ pub mod speculate;
 
 pub use counters::{Drafts, Stats};
 pub use handle::{Generation, Handle, Options, start};
-pub use model::Streamed;
+pub use model::{Notice, Streamed};
 pub use request::{Event, FinishReason, Logprobs, Request, Sampling, SubmitError, Timings};
 pub use sampler::Sampler;
 pub use speculate::Speculation;

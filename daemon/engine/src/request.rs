@@ -105,6 +105,8 @@ pub struct Timings {
     pub decode: Duration,
     /// What a lossy mode left out, as a share of the experts by weight; `None` where everything was computed.
     pub lost: Option<f32>,
+    /// The graphics card was lost meanwhile, and the processor went on.
+    pub card_lost: bool,
 }
 
 /// News of one sequence, in order: `Queued`*, `Prefill`*, `Token`*, then `Finished` or `Failed`.

@@ -34,6 +34,8 @@ pub(crate) struct Running {
     pub(crate) first_token: Option<Instant>,
     /// What a lossy mode has left out so far.
     pub(crate) lost: Option<f32>,
+    /// The card was lost meanwhile.
+    pub(crate) card_lost: bool,
     pub(crate) ended: bool,
     /// Ended because a step failed: what the cache holds of it means nothing.
     pub(crate) broken: bool,
@@ -159,6 +161,7 @@ impl Running {
             prefill: first - self.admitted,
             decode: first.elapsed(),
             lost: self.lost,
+            card_lost: self.card_lost,
         };
         let decode_ms = ms(timings.decode);
         info!(seq = %self.seq, n_generated = self.n_generated(), decode_ms, ?reason, "finished");

@@ -153,6 +153,7 @@ impl Scheduler {
                 admitted: Instant::now(),
                 first_token: None,
                 lost: None,
+                card_lost: false,
                 ended: false,
                 broken: false,
             });
@@ -209,6 +210,10 @@ impl Scheduler {
         self.counters.set_notice(self.model.notice());
     }
 
+    fn card_is_lost(&self) -> bool {
+        self.model.notice().is_some_and(|notice| notice.card_lost)
+    }
+
     /// One forward pass and what follows from its logits.
     fn step(&mut self) -> Result<(), model::Error> {
         let start = Instant::now();
@@ -216,7 +221,9 @@ impl Scheduler {
         self.draft(prompt_tokens.iter().sum())?;
         let chunks: Vec<Chunk<'_>> =
             self.running.iter().zip(&prompt_tokens).filter_map(|(running, &n)| running.chunk(n)).collect();
+        let lost_before = self.card_is_lost();
         let failures = self.model.step(&chunks, &mut self.logits)?;
+        let lost_now = self.card_is_lost() && !lost_before;
         let failure_of = |seq: SeqId| failures.iter().find(|failure| failure.seq == seq);
         let mut rows = self.logits.chunks_exact_mut(self.model.limits().n_vocab);
         for (running, n) in self.running.iter_mut().zip(prompt_tokens) {
@@ -226,6 +233,7 @@ impl Scheduler {
                 continue;
             }
             running.lost = self.model.lost(running.seq);
+            running.card_lost |= lost_now;
             let n_sampled = if running.decodes() {
                 running.decoded(self.model.as_mut(), rows.by_ref(), &self.counters)
             } else {

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 
 use crate::Error;
 use crate::device::Device;
+use crate::program::given_up;
 
 /// Timestamps of one submit, at most: what WebGPU allows in a set.
 const QUERIES_MAX: u32 = wgpu::QUERY_SET_MAX_QUERIES;
@@ -82,15 +83,14 @@ impl Profile {
     /// # Errors
     /// The card was lost.
     pub(crate) fn collect(&mut self, device: &Device) -> Result<(), Error> {
-        let lost = |reason: String| Error::Lost { reason };
         let (send, mapped) = mpsc::channel();
         self.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             let _ = send.send(result);
         });
-        device.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
-        mapped.recv().map_err(|e| lost(e.to_string()))?.map_err(|e| lost(e.to_string()))?;
+        device.device.poll(wgpu::PollType::wait_indefinitely()).map_err(given_up)?;
+        mapped.recv().map_err(given_up)?.map_err(given_up)?;
         {
-            let view = self.staging.slice(..).get_mapped_range().map_err(|error| lost(error.to_string()))?;
+            let view = self.staging.slice(..).get_mapped_range().map_err(given_up)?;
             let ticks: &[u64] = bytemuck::cast_slice(&view);
             let period_s = f64::from(device.queue.get_timestamp_period()) * 1e-9;
             for (stage, ticks) in self.stages.drain(..).zip(ticks.windows(2)) {

@@ -228,14 +228,13 @@ impl Program {
     pub fn finish(&self, pending: Pending, read: impl FnOnce(&[u8])) -> Result<(), Error> {
         self.wait_for(pending.submission)?;
         let Some(Staged { buffer, bytes, mapped }) = pending.staging else { return Ok(()) };
-        let lost = |reason: String| Error::Lost { reason };
         match mapped.recv() {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(lost(error.to_string())),
-            Err(error) => return Err(lost(error.to_string())),
+            Ok(Err(error)) => return Err(given_up(error)),
+            Err(error) => return Err(given_up(error)),
         }
         {
-            let view = buffer.slice(..bytes).get_mapped_range().map_err(|error| lost(error.to_string()))?;
+            let view = buffer.slice(..bytes).get_mapped_range().map_err(given_up)?;
             read(&view);
         }
         buffer.unmap();
@@ -246,8 +245,14 @@ impl Program {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         let polled = self.device.device.poll(wait);
         self.device.check()?;
-        polled.map(|_| ()).map_err(|error| Error::Lost { reason: error.to_string() })
+        polled.map(|_| ()).map_err(given_up)
     }
+}
+
+/// The driver gave no reason of its own: what was noticed goes to the log.
+pub(crate) fn given_up(noticed: impl std::fmt::Display) -> Error {
+    tracing::warn!(%noticed, "a graphics card does not answer");
+    Error::Lost { reason: "its driver has given it up".into() }
 }
 
 const MB: u64 = 1_000_000;

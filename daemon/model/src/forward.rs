@@ -49,6 +49,15 @@ pub struct Failure {
     pub error: Error,
 }
 
+/// What people should know about where answers are computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// A graphics card computed, and was lost; else there was none, or it can't be used.
+    pub card_lost: bool,
+    /// Why, and what follows from it.
+    pub reason: String,
+}
+
 /// What a [`Forward`] can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -109,8 +118,8 @@ pub trait Forward: Send {
         None
     }
 
-    /// What people should know about where answers are computed: a graphics card that was lost, or is not used and why.
-    fn notice(&self) -> Option<&str> {
+    /// What people should know about where answers are computed.
+    fn notice(&self) -> Option<&Notice> {
         None
     }
 

@@ -37,7 +37,7 @@ mod trace;
 pub use card::{CardOptions, CardPlan, CardShape, StepCost};
 pub use error::Error;
 pub use experts::{Origin, Stats as Streamed, Streaming};
-pub use forward::{Chunk, Failure, Forward, Limits, LogitsOf, SeqId};
+pub use forward::{Chunk, Failure, Forward, Limits, LogitsOf, Notice, SeqId};
 pub use kernels::{EXACT_ROWS, Precision};
 pub use kv::{KvCache, KvShape};
 pub use memory::activation_bytes;

@@ -15,7 +15,7 @@ use crate::card::Card;
 use crate::deepseek::{self, DeepSeek};
 use crate::dense::Dense;
 use crate::draft::Draft;
-use crate::forward::{Chunk, Failure, Forward, Limits, SeqId};
+use crate::forward::{Chunk, Failure, Forward, Limits, Notice, SeqId};
 use crate::kv::{KvCache, KvShape};
 use crate::layers::Ends;
 use crate::mla::LatentForm;
@@ -79,7 +79,7 @@ pub struct Model {
     /// The layers once more, on a graphics card that computes them.
     card: Option<Card>,
     /// Why a card that was asked for does not compute.
-    without_card: Option<String>,
+    without_card: Option<Notice>,
     /// By sequence, tokens whose keys lie on a card only.
     on_card: BTreeMap<SeqId, Vec<TokenId>>,
     /// By sequence: what was left out, in tokens' worth of layers, and tokens computed.
@@ -383,8 +383,8 @@ impl Forward for Model {
         self.row_cost
     }
 
-    fn notice(&self) -> Option<&str> {
-        self.without_card.as_deref()
+    fn notice(&self) -> Option<&Notice> {
+        self.without_card.as_ref()
     }
 
     fn draft(&mut self, next: &[(SeqId, TokenId)], n: usize) -> Result<Vec<Vec<TokenId>>, Error> {

@@ -73,6 +73,9 @@ pub struct Receipt {
     /// What a lossy mode left out, as a share of the experts by weight; `None` where everything was computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<f32>,
+    /// The graphics card was lost meanwhile, and the processor went on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub card_lost: bool,
 }
 
 /// A message.

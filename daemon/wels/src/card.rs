@@ -52,6 +52,8 @@ impl fmt::Display for Choice {
 /// Set for tests: the smallest limits that WebGPU knows.
 const MINIMUM_LIMITS: &str = "WELS_GPU_MINIMUM_LIMITS";
 
+/// Set for tests: steps after which the card is taken away.
+const LOSE_AFTER: &str = "WELS_GPU_LOSE_AFTER";
 /// A folder with the shaders' files, to be read instead of those in the binary: for who works on them.
 const SHADERS: &str = "WELS_SHADERS";
 
@@ -114,6 +116,10 @@ fn move_to(
         });
     bar.finish_and_clear();
     result?;
+    if let Some(steps) = std::env::var(LOSE_AFTER).ok().and_then(|steps| steps.parse().ok()) {
+        warn!(steps, "the card will be taken away: {LOSE_AFTER} is set");
+        model.lose_card_after(steps);
+    }
     info!(card = %card.name, driver = %card.driver, "computing on a graphics card");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! runs next to each other, and of those the median.
 
 mod contest;
+mod gpu;
 mod layer;
 mod logits;
 pub(crate) mod models;
@@ -38,6 +39,8 @@ pub(crate) struct Args {
 enum Command {
     /// Wels against the best of llama.cpp and ik_llama.cpp on models of real shapes, or against kt-kernel on one layer.
     Peers(peers::Args),
+    /// On a graphics card, or llvmpipe, which stands for one: Wels against llama.cpp's Vulkan backend on the same device.
+    Gpu(gpu::Args),
     /// Models larger than the memory they may use: Wels against llama.cpp and ik_llama.cpp, all in the same memory cgroup.
     ///
     /// Every run starts with none of the model's pages in the page cache, in a memory cgroup of the size asked for, and with
@@ -81,6 +84,7 @@ impl How {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.command {
         Some(Command::Peers(args)) => peers::run(workspace, args),
+        Some(Command::Gpu(args)) => gpu::run(workspace, args),
         Some(Command::Streaming(args)) => streaming::run(workspace, args),
         None => one(workspace, args),
     }

@@ -55,6 +55,8 @@ export interface Receipt {
   seed: number;
   /** What a lossy mode left out, as a share of the experts by weight; absent where everything was computed. */
   lost?: number;
+  /** The graphics card was lost meanwhile, and the processor went on. */
+  card_lost?: boolean;
 }
 
 export type MessageStatus = 'done' | 'running' | 'stopped' | 'error' | 'length';
@@ -133,6 +135,8 @@ export interface BoxStatus {
     memory_bytes: number;
     failures: number;
   } | null;
+  /** What the admin should know about where answers are computed. */
+  notice: string | null;
   requests_total: number;
   outbound_connections: number;
 }

@@ -109,6 +109,7 @@ export const en = {
   tokensPerSecond: (rate: string) => `${rate} tokens/s`,
   receiptModel: 'Model',
   receiptPrompt: 'Prompt',
+  cardLost: 'The graphics card stopped while this was written. The processor finished it, and answers take longer until the box restarts.',
   receiptLost: 'Lossy mode',
   receiptLostValue: (share: string) => `${share} of the experts left out`,
   receiptPromptValue: (n: string, cached: string) => `${n} tokens, ${cached} from the cache`,

@@ -102,6 +102,7 @@ export const zhCN: Dictionary = {
   tokensPerSecond: (rate) => `每秒 ${rate} 个词元`,
   receiptModel: '模型',
   receiptPrompt: '输入',
+  cardLost: '生成过程中显卡停止工作，已由处理器接着完成；在重启设备之前，回答会慢一些。',
   receiptLost: '有损模式',
   receiptLostValue: (share) => `略去 ${share} 的专家`,
   receiptPromptValue: (n, cached) => `${n} 个词元，其中 ${cached} 个来自缓存`,

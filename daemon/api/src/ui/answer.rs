@@ -193,7 +193,7 @@ impl Task {
     }
 
     fn receipt(&self, timings: &Timings, seed: u64) -> Receipt {
-        let Timings { n_prompt, n_cached, n_generated, queued, prefill, decode, lost } = *timings;
+        let Timings { n_prompt, n_cached, n_generated, queued, prefill, decode, lost, card_lost } = *timings;
         let ms = |duration: Duration| duration.as_millis() as u64;
         // The first token belongs to prefill.
         let n_decoded = n_generated.saturating_sub(1) as f64;
@@ -209,6 +209,7 @@ impl Task {
             tok_s,
             seed,
             lost,
+            card_lost,
         }
     }
 }

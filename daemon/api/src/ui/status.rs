@@ -24,6 +24,7 @@ pub(crate) async fn show(State(app): State<App>, _: Admin) -> Json<Value> {
         "engine": engine.unwrap_or_else(idle),
         "memory": memory(),
         "streaming": stats.and_then(|stats| streaming(&stats)),
+        "notice": app.slot.get().and_then(|model| model.engine.notice()).map(|notice| notice.reason),
         "requests_total": app.metrics.responses_total(),
         "outbound_connections": outbound::connections(),
     }))

@@ -17,6 +17,8 @@ pub(crate) struct Card {
     buffers: Buffers,
     route: Route,
     n_vocab: usize,
+    /// Steps after which the card is taken away: for tests.
+    steps_left: Option<usize>,
     /// What the processor gets and gives for a layer's experts.
     x: Vec<f32>,
     choices: Vec<Choice>,
@@ -52,6 +54,7 @@ impl Card {
             buffers,
             route,
             n_vocab: weights.hyper().n_vocab,
+            steps_left: None,
             x: Vec::new(),
             choices: Vec::new(),
             out: Vec::new(),
@@ -61,6 +64,11 @@ impl Card {
     /// The card.
     pub(crate) fn device(&self) -> &Device {
         self.program.device()
+    }
+
+    /// Takes the card away after so many steps, as a reset would: for tests.
+    pub(crate) fn lose_after(&mut self, steps: usize) {
+        self.steps_left = Some(steps);
     }
 
     pub(crate) fn start_profile(&mut self) -> bool {
@@ -84,6 +92,12 @@ impl Card {
         logits: &mut Vec<f32>,
         routed: &mut Routed<'_>,
     ) -> Result<(), gpu::Error> {
+        if let Some(left) = &mut self.steps_left {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => self.program.device().lose(),
+            }
+        }
         logits.clear();
         let counts = self.buffers.step_layout.write(&self.program, self.buffers.step, batch, rope);
         let mut pieces = wanted.chunks(HEAD_ROWS);

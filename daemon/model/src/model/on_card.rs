@@ -9,7 +9,7 @@ use super::{Body, Model, failures};
 use crate::Error;
 use crate::batch::Batch;
 use crate::card::{self, Card, CardOptions};
-use crate::forward::{Chunk, Failure, Limits};
+use crate::forward::{Chunk, Failure, Limits, Notice};
 use crate::kv::{KvCache, KvShape};
 use crate::pass::Pass;
 
@@ -49,7 +49,7 @@ impl Model {
 
     /// Notes why no card computes, for who asks [`notice`](Forward::notice).
     pub fn stay_without_card(&mut self, reason: String) {
-        self.without_card = Some(reason);
+        self.without_card = Some(Notice { card_lost: false, reason });
     }
 
     /// Measures every stage on the card from here on; false where none computes, or it can't.
@@ -60,6 +60,11 @@ impl Model {
     /// Times of each kind of stage on the card since the start.
     pub fn take_profile(&mut self) -> BTreeMap<String, gpu::StageTime> {
         self.card.as_mut().map_or_else(BTreeMap::new, Card::take_profile)
+    }
+
+    /// Takes the card away after so many steps, as a reset would: for tests.
+    pub fn lose_card_after(&mut self, steps: usize) {
+        self.card.iter_mut().for_each(|card| card.lose_after(steps));
     }
 
     /// The card that computes.
@@ -95,8 +100,8 @@ impl Model {
         if let Err(error) = result {
             tracing::error!(%error, "answers go on, on the processor");
             self.card = None;
-            self.without_card =
-                Some(format!("{error}; answers are computed on the processor, and take longer"));
+            let reason = format!("{error}; answers are computed on the processor, and take longer");
+            self.without_card = Some(Notice { card_lost: true, reason });
             return None;
         }
         self.note_lost(&batch, chunks, &lost);

@@ -3,7 +3,7 @@
 use gpu::{Adapter, CardKind, Device, DeviceOptions};
 use model::{CardOptions, Chunk, Forward, LogitsOf, Model, Precision};
 
-use crate::logits::agrees;
+use crate::logits::{agrees, chats_agree};
 use crate::support::{bind, greedy, logits_of};
 
 /// Two thousandths: the sums of shaders are in another order, in f32.
@@ -98,6 +98,12 @@ fn tiny_qwen2_q8_0_on_the_card() {
 }
 
 #[test]
+fn smollm2_continues_five_chats_on_the_card_as_the_reference_does() {
+    let model = bind(&fixtures::test_data("smollm2.gguf"), Precision::F32, 512);
+    chats_agree(on_card(model, DeviceOptions::default()), &["c0", "c1", "c2", "c3", "c4"], TOLERANCE);
+}
+
+#[test]
 fn the_weakest_card_that_webgpu_knows_computes_the_same() {
     folder_agrees(
         "tiny-llama",
@@ -136,7 +142,8 @@ fn an_answer_survives_the_loss_of_its_card() {
     model.card().expect("it is in use").lose();
     let mut row = Vec::new();
     model.step(&[Chunk { seq, tokens: &whole[10..11], logits: LogitsOf::Last }], &mut row).unwrap();
-    assert!(model.notice().unwrap().contains("lost"), "{:?}", model.notice());
+    let notice = model.notice().unwrap();
+    assert!(notice.card_lost && notice.reason.contains("lost"), "{notice:?}");
     assert!(model.card().is_none());
     assert_eq!(greedy(&mut model, seq, row, 13), whole[11..]);
     // A sequence that slept meanwhile wakes up on the processor.

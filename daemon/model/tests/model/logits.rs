@@ -140,10 +140,15 @@ fn perplexity(model: &mut Model, ids: &[u32]) -> f64 {
 
 #[test]
 fn smollm2_continues_five_chats_as_the_reference_does() {
+    let model = bind(&fixtures::test_data("smollm2.gguf"), Precision::F32, 2048);
+    chats_agree(model, &["c0", "c1", "c2", "c3", "c4"], TOLERANCE);
+}
+
+/// Likeliest token at every position, probed logits, 64 greedy tokens.
+pub(crate) fn chats_agree(mut model: Model, chats: &[&str], tolerance: f32) {
     let expected = Expected::read("smollm2/expected.safetensors");
-    let mut model = bind(&fixtures::test_data("smollm2.gguf"), Precision::F32, 2048);
     let n_vocab = model.limits().n_vocab;
-    for chat in ["c0", "c1", "c2", "c3", "c4"] {
+    for chat in chats {
         let ids = expected.u32(&format!("{chat}.input_ids"));
         let (seq, rows) = logits_of(&mut model, &ids, 128, ids.len() + 64);
         let likeliest: Vec<u32> = rows.chunks_exact(n_vocab).map(argmax).collect();
@@ -151,7 +156,7 @@ fn smollm2_continues_five_chats_as_the_reference_does() {
         let last = rows[rows.len() - n_vocab..].to_vec();
         let probes = expected.u32("probe_ids").into_iter().map(|id| last[id as usize]).collect::<Vec<_>>();
         let difference = max_difference(&probes, &expected.f32(&format!("{chat}.last_probe_logits")));
-        assert!(difference <= TOLERANCE, "{chat}: probe logits differ by {difference}");
+        assert!(difference <= tolerance, "{chat}: probe logits differ by {difference}");
         let continuation = greedy(&mut model, seq, last, 64);
         assert_eq!(continuation, expected.u32(&format!("{chat}.greedy_ids")), "{chat}");
         model.close(seq);

@@ -22,15 +22,24 @@ pub(super) const SEQUENCES: [usize; 2] = [1, 8];
 pub(super) struct Work {
     pub(super) threads: usize,
     pub(super) level: Option<Level>,
+    prefill: usize,
     decode: usize,
     repeat: usize,
+    /// On a graphics card, or what stands for one.
+    pub(super) on_card: bool,
 }
 
 impl Work {
     pub(super) fn new(how: &How, model_bytes: u64) -> Self {
         let (decode, repeat) = if model_bytes > LARGE_BYTES { (24, 1) } else { (64, 3) };
         let (decode, repeat) = (how.decode.unwrap_or(decode), how.repeat.unwrap_or(repeat));
-        Self { threads: how.threads(), level: how.level, decode, repeat }
+        Self { threads: how.threads(), level: how.level, prefill: 512, decode, repeat, on_card: false }
+    }
+
+    /// What a software device can do in a minute or two.
+    pub(super) fn on_card(how: &How) -> Self {
+        let (decode, repeat) = (how.decode.unwrap_or(16), how.repeat.unwrap_or(1));
+        Self { threads: how.threads(), level: how.level, prefill: 64, decode, repeat, on_card: true }
     }
 
     /// Options that `wels bench` and the peers' script share.
@@ -38,7 +47,7 @@ impl Work {
         let (decode, repeat) = (self.decode, self.repeat);
         let pairs = [
             ("threads", self.threads),
-            ("prefill", 512),
+            ("prefill", self.prefill),
             ("decode", decode),
             ("depth", 32),
             ("repeat", repeat),
@@ -88,7 +97,7 @@ impl Speed {
 pub(super) fn works() -> Vec<String> {
     let decode =
         SEQUENCES.map(|n| if n == 1 { "decode 1 sequence".into() } else { format!("decode {n} sequences") });
-    std::iter::once("prefill 512".to_owned()).chain(decode).collect()
+    std::iter::once("prefill".to_owned()).chain(decode).collect()
 }
 
 /// Who is measured on what.
@@ -119,7 +128,10 @@ pub(super) struct Rival {
 impl Contest<'_> {
     /// Measures `pairs` times Wels on `ours` and every peer on `theirs`. A peer that fails is left out from there on.
     pub(super) fn run(mut self, name: &str, (ours, theirs): (&Path, &Path), pairs: u32) -> Result<Outcome> {
-        console::heading(format_args!("{name}: {pairs} rounds on {} threads", self.work.threads));
+        let Work { threads, prefill, .. } = self.work;
+        console::heading(format_args!(
+            "{name}: {pairs} rounds on {threads} threads, prompts of {prefill} tokens"
+        ));
         let logits = Logits::new(self.workspace)?;
         let mut outcome = Outcome { model: name.into(), ours: Vec::new(), theirs: Vec::new() };
         outcome.theirs.extend(self.peers.iter().map(|peer| Rival::new(&peer.name())));
@@ -137,6 +149,7 @@ impl Contest<'_> {
     fn ours(&self, model: &Path, logits: &Path) -> Result<Speed> {
         let bench = Tool::new(self.workspace, self.wels).args(["bench", "--json", "--model"]).arg(model);
         let bench = bench.args(self.work.options()).arg("--logits").arg(logits);
+        let bench = if self.work.on_card { bench.args(["--device", "gpu"]) } else { bench };
         let bench = match self.work.level {
             Some(level) => bench.env("WELS_CPU", level.wels()),
             None => bench,

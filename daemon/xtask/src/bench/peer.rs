@@ -47,6 +47,8 @@ impl Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
     Llama,
+    /// llama.cpp with its Vulkan backend, which takes all layers.
+    LlamaVulkan,
     Ik,
 }
 
@@ -70,6 +72,19 @@ impl Peer {
         Ok(Self { engine: Engine::Llama, library, repack: true })
     }
 
+    /// Fetches llama.cpp's Vulkan build unless it is here.
+    pub(super) fn llama_vulkan(workspace: &Workspace) -> Result<Self> {
+        setup::tools(workspace, &[Need::Python, Need::Numpy, Need::Vulkan])?;
+        let folder = workspace.target().join("bench/llama-vulkan");
+        let library = folder.join("package/bins/linux-x64-vulkan");
+        if !library.is_dir() {
+            console::step("llama.cpp 0.5.0 for Vulkan, prebuilt (24 MB)", || {
+                fetch::npm_package(workspace, "@node-llama-cpp/linux-x64-vulkan", "3.22.1", &folder)
+            })?;
+        }
+        Ok(Self { engine: Engine::LlamaVulkan, library, repack: true })
+    }
+
     /// Fetches ik_llama.cpp unless it is here. Which way of it is the faster depends on the work.
     pub(super) fn ik(workspace: &Workspace) -> Result<[Self; 2]> {
         setup::tools(workspace, &[Need::Python, Need::Numpy])?;
@@ -87,6 +102,7 @@ impl Peer {
         match (self.engine, self.repack) {
             (Engine::Llama, true) => "llama.cpp",
             (Engine::Llama, false) => "llama.cpp --no-repack",
+            (Engine::LlamaVulkan, _) => "llama.cpp Vulkan",
             (Engine::Ik, false) => "ik_llama.cpp",
             (Engine::Ik, true) => "ik_llama.cpp -rtr",
         }
@@ -140,7 +156,7 @@ impl Peer {
     /// Python with a script of ours, and what all of them are told.
     fn script(&self, workspace: &Workspace, name: &str, model: &Path) -> Tool {
         let kind = match self.engine {
-            Engine::Llama => "mainline",
+            Engine::Llama | Engine::LlamaVulkan => "mainline",
             Engine::Ik => "ik",
         };
         let python = Tool::new(workspace, workspace.venv().join("bin/python"));
@@ -148,7 +164,12 @@ impl Peer {
         let python = python.arg("-B").arg(workspace.join("daemon/xtask/src/bench").join(name));
         let python = python.args(["--kind", kind, "--repack", if self.repack { "yes" } else { "no" }]);
         let python = python.arg("--library").arg(&self.library).arg("--model").arg(model);
-        python.env("GGML_NO_BACKTRACE", "1")
+        let python = python.env("GGML_NO_BACKTRACE", "1");
+        match self.engine {
+            // Without being told it leaves software devices alone, and would compute on the processor.
+            Engine::LlamaVulkan => python.env("GGML_VK_VISIBLE_DEVICES", "0"),
+            _ => python,
+        }
     }
 }
 
