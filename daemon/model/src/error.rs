@@ -55,4 +55,20 @@ pub enum Error {
         /// Vocabulary size.
         n_vocab: usize,
     },
+    /// Placement rules that can't be read.
+    #[error("placement rules: {problem}")]
+    Rules {
+        /// What is wrong, where, and what can be.
+        problem: String,
+    },
+    /// A placement rule that can't be followed.
+    #[error("placement rules: rule {rule}, {field}: {problem}")]
+    Rule {
+        /// Which one, from 1.
+        rule: usize,
+        /// The rule's field.
+        field: &'static str,
+        /// What is wrong, and what can be.
+        problem: String,
+    },
 }

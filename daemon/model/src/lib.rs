@@ -12,6 +12,7 @@
 //!  ├ batch.rs, pass.rs, kv.rs   the tokens, what layers work with, what is remembered
 //!  ├ card.rs        the same layers on a graphics card
 //!  └ trace.rs       what happened inside
+//! placement.rs  which device computes with what, where it lies, and how fast that will be
 //! ```
 //! May depend on `weights`, `experts`, `kernels`, `gpu`, `shaders` and `tensor`. Start reading at `deepseek.rs`: the layer loop reads like the
 //! paper.
@@ -30,6 +31,7 @@ mod mla;
 mod model;
 mod moe;
 mod pass;
+pub mod placement;
 mod rope;
 mod skip;
 mod trace;

@@ -53,7 +53,7 @@ impl ExpertKey {
     }
 
     /// Reads a canonical name; the rest (`weight`, `weight_scale_inv`) comes back with it.
-    pub(crate) fn parse(name: &str) -> Option<(Self, ExpertPart, &str)> {
+    pub fn parse(name: &str) -> Option<(Self, ExpertPart, &str)> {
         let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
         let (stem, rest) = rest.split_once('.')?;
         let (expert, rest) = rest.split_once('.')?;
