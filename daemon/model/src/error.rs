@@ -71,4 +71,18 @@ pub enum Error {
         /// What is wrong, and what can be.
         problem: String,
     },
+    /// What every token needs does not fit where rules put it.
+    #[error(
+        "what every token needs takes {need_gib:.1} GiB of {tier}, and {have_gib:.1} GiB are there for it: {remedy}"
+    )]
+    NoRoom {
+        /// Which memory.
+        tier: &'static str,
+        /// Weights, KV cache and activations.
+        need_gib: f64,
+        /// After what is reserved.
+        have_gib: f64,
+        /// What to do now.
+        remedy: &'static str,
+    },
 }

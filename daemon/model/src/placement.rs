@@ -1,14 +1,42 @@
 //! Placement: which device computes with a tensor, and where its bytes lie.
 //!
-//! A placement is an ordered list of rules, read from TOML: the first that matches a tensor's name decides. Start reading at
-//! [`Placement::of`].
+//! ```text
+//! rules (TOML, or derived) ──> Placement ──┐
+//! a model's tensors ─────────> ModelShape ─┼─> Plan: a home for every tensor, bytes a token from each tier,
+//! memory and speeds ─────────> Machine ────┘         predicted speed, and what was assumed
+//! ```
+//! A placement is an ordered list of rules: the first that matches a tensor's name decides. [`derive`](derive()) writes the
+//! rules for a machine, [`evaluate`] says what any rules come to. Nothing here reads files or measures: machines that nobody
+//! has can be planned for. Start reading at [`Placement::of`], then `derive.rs` and `predict.rs`.
 
+mod advice;
+mod assumptions;
+mod bits;
+mod derive;
+mod evaluate;
 mod glob;
+mod hits;
+mod machine;
 mod name;
+mod network;
+mod plan;
+mod predict;
 mod rule;
+mod shape;
+mod tensors;
+#[cfg(test)]
+mod tests;
 mod text;
 
+pub use advice::{Advice, advice};
+pub use bits::Bits;
+pub use derive::derive;
+pub use evaluate::evaluate;
+pub use machine::{Fact, Known, Machine};
+pub use plan::{Plan, TierUse, Workload};
+pub use predict::{HANDOVER_S, PROMPT_TOKENS};
 pub use rule::{Decision, Device, Kernel, Rule, Span, Tier};
+pub use shape::{ModelShape, TensorShape};
 pub use text::RULES_MAX;
 
 use name::Name;
