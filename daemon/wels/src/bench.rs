@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use weights::Weights;
 
 use self::guesses::Questions;
-use self::limits::Limits;
+pub(crate) use self::limits::Limits;
 pub(crate) use self::mixture::Mixture;
 use self::reading::Reading;
 use self::speed::{Decoded, Prefilled, Streamed};

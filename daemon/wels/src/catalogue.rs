@@ -7,7 +7,7 @@ use rust_embed::RustEmbed;
 use serde::{Deserialize, Serialize};
 
 use shape::Shape;
-pub(crate) use shape::compare;
+pub(crate) use shape::{compare, hyperparameters};
 
 /// `models/*/model.toml`.
 #[derive(RustEmbed)]

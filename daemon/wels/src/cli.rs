@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the daemon, and the words that explain it.
 
 mod compute;
+mod plan;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use engine::Speculation;
 use experts::replay::synthetic::Law;
 
 pub(crate) use self::compute::{Compute, Precision};
+pub(crate) use self::plan::Plan;
 use crate::bench::Mixture;
 
 /// Wels: a reasoning model in a box, for the people on your network and nobody else.
@@ -36,8 +38,10 @@ pub(crate) enum Command {
     Import(Import),
     /// Chat in the terminal.
     Chat(Chat),
-    /// Measure prefill and decode speed.
+    /// Measure prefill and decode speed, beside what was predicted.
     Bench(Bench),
+    /// Say what of a model would lie where on a machine, this one or any other, and how fast it would be.
+    Plan(Plan),
     /// Compute logits, likeliest tokens, perplexity and greedy continuations of token sequences.
     Eval(Eval),
     /// Show how text becomes tokens, or how a conversation becomes a prompt.

@@ -16,14 +16,19 @@ use crate::{catalogue, machine, streaming};
 
 /// Opens a model to run it: mapped where it fits in memory, else without its routed experts, which stay on the drive.
 pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weights>> {
-    expect_there(path)?;
-    let headers = weights::open_headers(path).with_context(|| cannot_open(path))?;
+    let headers = headers(path)?;
     let weights = if streaming::has_to(&headers, compute)? {
         headers.resident(&mut |_| {}).with_context(|| format!("cannot load the model {}", path.display()))
     } else {
         headers.mapped().with_context(|| cannot_open(path))
     };
     Ok(Arc::new(weights?))
+}
+
+/// A model's headers alone.
+pub(crate) fn headers(path: &Path) -> Result<Weights> {
+    expect_there(path)?;
+    weights::open_headers(path).with_context(|| cannot_open(path))
 }
 
 /// Opens a pack, a GGUF file or a Hugging Face folder.

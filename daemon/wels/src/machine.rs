@@ -19,6 +19,11 @@ pub(crate) fn resident_bytes() -> u64 {
     pages * page as u64
 }
 
+/// Bytes of the graphics card's memory; `None` without a card that can compute, and in this version.
+pub(crate) fn vram() -> Option<u64> {
+    None
+}
+
 /// Bytes of memory: all of it, and what could be had now; a cgroup's limit counts. Zeroes where the system doesn't say.
 pub(crate) fn memory() -> (u64, u64) {
     let Ok(mut system) = System::new() else { return (0, 0) };

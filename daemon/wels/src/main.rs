@@ -10,6 +10,7 @@ mod eval;
 mod import;
 mod load;
 mod machine;
+mod plan;
 mod progress;
 mod pull;
 mod replay;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -20,6 +20,13 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     Ok((number * unit) as u64)
 }
 
+/// Bytes a second in `text`: a size, and `/s`.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    let wanted = || format!("{text:?} is no rate; write e.g. 7GB/s");
+    let bytes = parse(text.trim().strip_suffix("/s").ok_or_else(wanted)?).map_err(|_| wanted())?;
+    if bytes == 0 { Err(wanted()) } else { Ok(bytes as f64) }
+}
+
 /// `1.5 GiB`, for people.
 pub(crate) fn format(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -44,5 +51,14 @@ mod tests {
         assert!(parse("4 gallons").is_err());
         assert!(parse("much").is_err());
         assert_eq!(format(98_362_432), "93.8 MiB");
+    }
+
+    #[test]
+    fn rates_are_sizes_a_second() {
+        assert_eq!(parse_rate("7GB/s"), Ok(7e9));
+        assert_eq!(parse_rate(" 1.5 GiB/s"), Ok(1.5 * 1024.0 * 1024.0 * 1024.0));
+        for text in ["7GB", "fast", "0/s", "GB/s", "7GB/h"] {
+            assert!(parse_rate(text).expect_err(text).contains("write e.g. 7GB/s"));
+        }
     }
 }

@@ -36,6 +36,11 @@ pub(crate) fn limit(compute: &Compute) -> u64 {
     compute.ram.unwrap_or_else(|| (machine::memory().0 as f64 * MEMORY_SHARE) as u64)
 }
 
+/// Of a machine's memory, the part that no model takes where nobody says how much it may.
+pub(crate) fn reserve(ram_bytes: u64) -> u64 {
+    (ram_bytes as f64 * (1.0 - MEMORY_SHARE)) as u64 + RESERVE_BYTES
+}
+
 /// Whether a model has to stream because it does not fit.
 ///
 /// # Errors
@@ -119,6 +124,12 @@ fn mirrored(weights: &Weights, mirror: &Path) -> Result<Vec<PathBuf>> {
     }
     let name = |path: &Path| path.file_name().map(|name| mirror.join(name)).context("a file has a name");
     weights.files().map(name).collect()
+}
+
+/// Bytes of experts that the drive with the model reads a second, measured.
+pub(crate) fn drive_bytes_s(weights: &Weights) -> Result<f64> {
+    let files: Vec<PathBuf> = weights.files().map(Path::to_path_buf).collect();
+    drive(weights, &files, None).map(|drive| drive.bytes_per_s)
 }
 
 /// How to read a drive that experts are on. It differs from drive to drive, so it is measured, and kept beside the profile.

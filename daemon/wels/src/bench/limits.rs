@@ -10,23 +10,23 @@ use crate::machine;
 
 /// Limits of all threads together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) level: Level,
-    pub(super) threads: usize,
+pub(crate) struct Limits {
+    pub(crate) level: Level,
+    pub(crate) threads: usize,
     /// Bytes of memory read a second.
-    pub(super) read_bytes_s: f64,
+    pub(crate) read_bytes_s: f64,
     /// Operations on 8-bit integers a second, two for a multiply-add.
-    pub(super) int8_ops_s: f64,
+    pub(crate) int8_ops_s: f64,
 }
 
 impl Limits {
     /// Measures with an executor of its own: what it needed is free again afterwards.
-    pub(super) fn probe(compute: &Compute) -> Result<Self> {
+    pub(crate) fn probe(compute: &Compute) -> Result<Self> {
         Ok(Self::of(&mut cpu(compute)?))
     }
 
     /// Where memory is short, a part of it has to do.
-    pub(super) fn of(cpu: &mut Cpu) -> Self {
+    pub(crate) fn of(cpu: &mut Cpu) -> Self {
         let free = usize::try_from(machine::memory().1).unwrap_or(usize::MAX);
         let bytes = Cpu::PROBE_BYTES.min(free / 4);
         let (read_bytes_s, int8_ops_s) = (cpu.probe_read_bandwidth(bytes), cpu.probe_int8_peak());
@@ -35,7 +35,7 @@ impl Limits {
 }
 
 /// An executor as the model would have it.
-pub(super) fn cpu(compute: &Compute) -> Result<Cpu> {
+pub(crate) fn cpu(compute: &Compute) -> Result<Cpu> {
     let Compute { threads, pin, .. } = *compute;
     Ok(Cpu::new(CpuOptions { threads, pin, ..CpuOptions::default() })?)
 }

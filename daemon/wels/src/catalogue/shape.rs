@@ -93,6 +93,24 @@ fn compare_with(entries: &[Entry], hyper: &Hyperparameters, hashes: &[&str]) -> 
     Ok(best)
 }
 
+/// The hyperparameters of the entry called `id`, as a file of the model would have them, without draft layers.
+pub(crate) fn hyperparameters(id: &str) -> Result<Hyperparameters> {
+    let entries = entries()?;
+    let entry = entries.iter().find(|entry| entry.id == id).context("an id of the catalogue")?;
+    let fields = fields(&entries, entry)?;
+    let fields =
+        fields.with_context(|| format!("models/{id} has no hyperparameters; give a file of the model"))?;
+    // What the catalogue leaves to files: of these, only whether the head is the embedding changes what a model takes.
+    let mut whole = serde_json::json!({
+        "architecture": entry.architecture, "name": entry.name, "context": entry.context, "rms_eps": 1e-6,
+        "n_draft_layers": 0, "tied": true,
+    });
+    let object = whole.as_object_mut().context("made as a table")?;
+    object.extend(fields.clone());
+    whole["rope"]["pairs"] = serde_json::json!(weights::RopePairs::Interleaved);
+    serde_json::from_value(whole).with_context(|| format!("models/{id}"))
+}
+
 /// The fields an entry has, its own or another's.
 fn fields<'a>(entries: &'a [Entry], entry: &'a Entry) -> Result<Option<&'a Map<String, Value>>> {
     match &entry.hyperparameters {
@@ -160,16 +178,7 @@ mod tests {
 
     /// The hyperparameters of an entry, as a file that is right would have them.
     fn file(id: &str, name: Option<&str>) -> Hyperparameters {
-        let entries = entries().unwrap();
-        let entry = entries.iter().find(|entry| entry.id == id).unwrap();
-        let mut file = serde_json::json!({
-            "architecture": entry.architecture, "name": name, "context": entry.context, "rms_eps": 1e-6,
-            "n_draft_layers": 0, "tied": true,
-        });
-        let fields = fields(&entries, entry).unwrap().unwrap();
-        file.as_object_mut().unwrap().extend(fields.clone());
-        file["rope"]["pairs"] = serde_json::json!(weights::RopePairs::Interleaved);
-        serde_json::from_value(file).unwrap()
+        Hyperparameters { name: name.map(str::to_owned), ..hyperparameters(id).unwrap() }
     }
 
     fn found(hyper: &Hyperparameters) -> Option<Match> {
