@@ -1,9 +1,10 @@
 //! `wels bench`: prefill and decode speed of the model alone, without the service around it, and what share of this machine's
-//! limits that is.
+//! limits that is, beside what was predicted.
 
 mod guesses;
 mod limits;
 mod mixture;
+mod predicted;
 mod products;
 mod profile;
 mod reading;
@@ -23,6 +24,7 @@ use weights::Weights;
 use self::guesses::Questions;
 pub(crate) use self::limits::Limits;
 pub(crate) use self::mixture::Mixture;
+use self::predicted::Predicted;
 use self::reading::Reading;
 use self::speed::{Decoded, Prefilled, Streamed};
 use crate::cli::Bench;
@@ -46,6 +48,7 @@ fn of_model(args: &Bench, path: &Path) -> Result<()> {
         None => None,
     };
     let limits = Limits::probe(&args.compute)?;
+    let predicted = Predicted::of(args, &weights, &limits)?;
     let start = Instant::now();
     let mut model = open(args, &weights, questions.as_ref())?;
     let load_s = start.elapsed().as_secs_f64();
@@ -64,7 +67,7 @@ fn of_model(args: &Bench, path: &Path) -> Result<()> {
     if args.profile {
         profile::run(&mut model, args)?;
     }
-    let report = Report { args, weights: &weights, model: &model, limits, reading };
+    let report = Report { args, weights: &weights, model: &model, limits, reading, predicted };
     report.print(&report.numbers(load_s, &prefilled, &decode), &guessed);
     Ok(())
 }
@@ -111,6 +114,7 @@ struct Report<'a> {
     model: &'a Model,
     limits: Limits,
     reading: Reading,
+    predicted: Option<Predicted>,
 }
 
 /// The numbers, and what share of the limits they are.
@@ -140,15 +144,18 @@ impl Report<'_> {
         println!("load       {:.3} s", numbers.load_s);
         let share = 100.0 * numbers.prefill_peak_fraction;
         let (rate, n) = (numbers.prefilled.tok_s, args.prefill);
-        println!("prefill    {rate:.1} tok/s ({n} tokens, {share:.1} % of the int8 peak)");
+        let predicted = predicted::words(self.predicted.as_ref().map(Predicted::prefill_tok_s));
+        println!("prefill    {rate:.1} tok/s ({n} tokens, {share:.1} % of the int8 peak{predicted})");
         print_streamed(numbers.prefilled.streamed.as_ref());
         for (Decoded { sequences, tok_s, streamed, .. }, share) in &numbers.decode {
             let together = if *sequences == 1 { String::new() } else { format!(", {sequences} together") };
+            let predicted = self.predicted.as_ref().filter(|_| *sequences == 1).map(Predicted::decode_tok_s);
             println!(
-                "decode     {tok_s:.1} tok/s ({} tokens after {}{together}, {:.0} % of the bandwidth)",
+                "decode     {tok_s:.1} tok/s ({} tokens after {}{together}, {:.0} % of the bandwidth{})",
                 args.decode,
                 args.depth,
-                100.0 * share
+                100.0 * share,
+                predicted::words(predicted)
             );
             print_streamed(streamed.as_ref());
         }
@@ -164,7 +171,7 @@ impl Report<'_> {
 
     /// The speed of decoding stands there twice: of all numbers of sequences, and of the first alone.
     fn json(&self, numbers: &Numbers<'_>, guessed: &[(String, Value)]) -> Value {
-        let Self { args, weights, model, limits, reading } = self;
+        let Self { args, weights, model, limits, reading, predicted } = self;
         let guesses: Vec<&Value> = guessed.iter().map(|(_, numbers)| numbers).collect();
         let (first, first_share) = numbers.decode[0];
         let decode: Vec<Value> = numbers.decode.iter().map(|(decoded, share)| decoded.json(*share)).collect();
@@ -178,6 +185,7 @@ impl Report<'_> {
             "decode_tok_s": first.tok_s, "decode_bandwidth_fraction": first_share, "decode": decode,
             "bytes_per_token": reading.token_bytes(), "guesses": guesses, "repeat": args.repeat,
             "load_s": numbers.load_s, "kv_bytes_per_token": model.kv().bytes_per_token(), "streaming": self.streaming(numbers),
+            "predicted": predicted.as_ref().map(Predicted::json),
         })
     }
 

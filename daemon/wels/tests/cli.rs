@@ -247,6 +247,9 @@ fn bench_ends_with_one_line_of_json() {
     ] {
         assert!(line[key].as_f64().unwrap() > 0.0, "{key}: {line}");
     }
+    for key in ["prefill_tok_s", "decode_tok_s"] {
+        assert!(line["predicted"][key].as_f64().unwrap() > 0.0, "{key}: {line}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a plan's numbers rest on, in words.
 
 use super::network::Network;
-use super::predict::{CPU_OPS_SHARE, CPU_READ_SHARE, GPU_OPS_SHARE, GPU_READ_SHARE, HANDOVER_S};
+use super::predict::{CPU_READ_SHARE, GPU_OPS_SHARE, GPU_READ_SHARE, HANDOVER_S};
 use super::rule::Tier;
 use super::{Fact, Known, Machine, ModelShape, Workload};
 
@@ -50,7 +50,7 @@ fn speeds(machine: &Machine, is_on_gpu: bool, reads_drive: bool) -> Vec<String> 
     let mut list = vec![format!(
         "the processor reads {} of its memory's bandwidth and multiplies at {} of its 8-bit peak",
         percent(CPU_READ_SHARE),
-        percent(CPU_OPS_SHARE)
+        percent(machine.int8_share)
     )];
     list.extend(guessed(
         "the processor's 8-bit peak",

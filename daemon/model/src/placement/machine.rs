@@ -80,6 +80,8 @@ pub struct Machine {
     pub cores: Fact<usize>,
     /// Operations on 8-bit integers of all cores a second, two for a multiply-add.
     pub int8_ops_s: Fact<f64>,
+    /// Share of it that kernels reach with long prompts.
+    pub int8_share: f64,
     /// Floating-point operations of the card a second, two for a multiply-add.
     pub gpu_ops_s: Fact<f64>,
 }

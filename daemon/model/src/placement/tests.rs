@@ -20,6 +20,7 @@ fn machine(ram_gib: u64, vram_gib: u64) -> Machine {
         nvme_bytes_s: Fact::given(7e9),
         cores: Fact::found(16),
         int8_ops_s: Fact::measured(8e12),
+        int8_share: 0.3,
         gpu_ops_s: Fact::assumed(20e12),
     }
 }

@@ -25,6 +25,12 @@ impl Limits {
         Ok(Self::of(&mut cpu(compute)?))
     }
 
+    /// Share of the 8-bit peak that long prompts reach. `wels bench` on a pack of Qwen2.5-Coder-1.5B, two cores with AVX-512:
+    /// 0.18 to 0.19; smaller models reach less. AMX, whose tiles wait for unpacking and scales: what its kernels aim at.
+    pub(crate) fn int8_share(&self) -> f64 {
+        if self.level == Level::Amx { 0.15 } else { 0.19 }
+    }
+
     /// Where memory is short, a part of it has to do.
     pub(crate) fn of(cpu: &mut Cpu) -> Self {
         let free = usize::try_from(machine::memory().1).unwrap_or(usize::MAX);

@@ -10,11 +10,11 @@ use crate::cli::Plan as Args;
 use crate::{machine, streaming};
 
 /// A drive of the slower kind.
-const NVME_BYTES_S: f64 = 3e9;
+pub(crate) const NVME_BYTES_S: f64 = 3e9;
 /// A card of the slower kind with memory for layers of a large model: Arc B60 456 GB/s, RX 7900 XTX 960 GB/s.
-const VRAM_BYTES_S: f64 = 450e9;
+pub(crate) const VRAM_BYTES_S: f64 = 450e9;
 /// The same card's f16 multiply-adds on shaders, without matrix units.
-const GPU_OPS_S: f64 = 20e12;
+pub(crate) const GPU_OPS_S: f64 = 20e12;
 
 /// This machine, but for what `args` say otherwise.
 pub(super) fn machine(args: &Args, weights: Option<&Weights>) -> Result<Machine> {
@@ -38,6 +38,7 @@ pub(super) fn machine(args: &Args, weights: Option<&Weights>) -> Result<Machine>
         nvme_bytes_s: args.nvme.map_or_else(|| drive(has_to_stream), |rate| Ok(Fact::given(rate)))?,
         cores: args.cores.map_or_else(|| Fact::found(limits.threads), Fact::given),
         int8_ops_s,
+        int8_share: limits.int8_share(),
         gpu_ops_s: Fact::assumed(GPU_OPS_S),
     })
 }
