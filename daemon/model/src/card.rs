@@ -3,6 +3,7 @@
 //! ```text
 //! card/bind.rs       weights: where each will lie on the card, and what of the file is written there
 //! card/per_head.rs   latent attention's matrices, a head each
+//! card/tensors.rs    what is known of tensors before any is read
 //! card/buffers.rs    activations and caches
 //! card/dense.rs      Llama and Qwen2 as stages
 //! card/deepseek.rs   DeepSeek as stages, with places where the processor brings its experts' results
@@ -20,10 +21,11 @@ mod fit;
 mod per_head;
 mod run;
 mod step;
+mod tensors;
 
 use gpu::{CardKind, Counts, Layout, Limits, Recording};
 use shaders::{KvType, TILE_TOKENS, Threads};
-use weights::{Architecture, Hyperparameters, Weights};
+use weights::{Architecture, Hyperparameters};
 
 use crate::Error;
 use bind::Upload;
@@ -33,6 +35,7 @@ use deepseek::Segment;
 pub use fit::CardOptions;
 pub(crate) use fit::fitting;
 pub(crate) use run::Card;
+pub use tensors::Tensors;
 
 /// What decides how a model lies on a card.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +109,10 @@ impl CardPlan {
     ///
     /// # Errors
     /// The file lacks a tensor, or the model has a part that no stage computes.
-    pub fn new(weights: &Weights, shape: &CardShape) -> Result<Self, Error> {
-        let hyper = weights.hyper();
+    pub fn new(tensors: &Tensors<'_>, shape: &CardShape) -> Result<Self, Error> {
+        let hyper = tensors.hyper();
         let mut layout = Layout::new(shape.limits.binding_bytes, shape.limits.buffer_bytes);
-        let mut binder = bind::Binder::new(weights, &mut layout, shape.experts);
+        let mut binder = bind::Binder::new(tensors, &mut layout, (shape.experts, shape.kv == KvType::F32));
         let body = match hyper.architecture {
             Architecture::Llama | Architecture::Qwen2 => Body::Dense(dense::Dense::bind(&mut binder)?),
             Architecture::DeepSeek2 => Body::DeepSeek(deepseek::DeepSeek::bind(&mut binder)?),

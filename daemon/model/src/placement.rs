@@ -40,6 +40,18 @@ pub use shape::{ModelShape, TensorShape};
 pub use text::RULES_MAX;
 
 use name::Name;
+use tensor::DType;
+use weights::Hyperparameters;
+
+/// Name, data type and shape of every tensor of a model that isn't here, as llama.cpp's Q4_K_M would have it.
+pub(crate) fn assumed_tensors(hyper: &Hyperparameters) -> Vec<(String, DType, Vec<usize>)> {
+    let mut all = Vec::new();
+    tensors::each(hyper, |name, shape, layer| {
+        let dtype = bits::q4_k_m(&name, &shape, layer.map(|layer| (layer, hyper.n_layers)));
+        all.push((name, dtype, shape));
+    });
+    all
+}
 
 /// Rules, the first that matches wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,9 +19,10 @@ pub(crate) fn resident_bytes() -> u64 {
     pages * page as u64
 }
 
-/// Bytes of the graphics card's memory; `None` without a card that can compute, and in this version.
+/// Bytes of the graphics card's memory; `None` without a card that computes faster than the processor.
 pub(crate) fn vram() -> Option<u64> {
-    None
+    let cards = gpu::adapters().into_iter().filter(|card| card.kind != gpu::CardKind::Software).collect();
+    gpu::Adapter::choose(cards, None).ok()?.memory_bytes()
 }
 
 /// Bytes of memory: all of it, and what could be had now; a cgroup's limit counts. Zeroes where the system doesn't say.

@@ -2,6 +2,7 @@
 
 mod found;
 mod report;
+mod stages;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use model::Tensors;
 use model::placement::{Bits, ModelShape, Placement, Workload, advice, derive, evaluate};
 use weights::Weights;
 
@@ -22,6 +24,10 @@ const RULES_BYTES_MAX: u64 = 1 << 20;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let subject = Subject::open(args)?;
+    if args.stages {
+        print(&stages::report(&subject.name, &subject.tensors(), args.json)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let shape = &subject.shape;
     let rules = args.rules.as_deref().map(read).transpose()?;
     let machine = found::machine(args, subject.weights.as_ref())?;
@@ -54,6 +60,11 @@ struct Subject {
 }
 
 impl Subject {
+    /// Its tensors, or those of a file in Q4_K_M.
+    fn tensors(&self) -> Tensors<'_> {
+        self.weights.as_ref().map_or_else(|| Tensors::assumed(&self.shape.hyper), Tensors::of)
+    }
+
     fn open(args: &Args) -> Result<Self> {
         if !args.model.exists() {
             return Self::of_catalogue(args);

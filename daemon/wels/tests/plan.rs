@@ -134,3 +134,30 @@ fn what_cannot_be_planned_says_why_and_what_to_do() {
     assert!(unknown.contains("no such file or folder") && unknown.contains("deepseek-r1"), "{unknown}");
     assert!(complaint(&["--model", "deepseek-r1", "--nvme", "7"]).contains("write e.g. 7GB/s"));
 }
+
+/// Of each way to lay a model out: submits, readbacks, and weights read over those needed.
+fn stages(model: &str) -> Vec<(u64, u64, f64)> {
+    let report = json(&["--model", model, "--stages"]);
+    let way = |way: &Value| {
+        let n = |name: &str| way[name].as_u64().unwrap();
+        (n("submits"), n("readbacks"), way["read_share"].as_f64().unwrap())
+    };
+    report["ways"].as_array().unwrap().iter().map(way).collect()
+}
+
+#[test]
+fn a_token_costs_a_card_one_submit_or_a_readback_for_each_layer_with_experts_elsewhere() {
+    for model in ["r1-distill-qwen-1.5b", "r1-distill-qwen-7b", "r1-distill-llama-8b", "r1-distill-llama-70b"]
+    {
+        let ways = stages(model);
+        assert!(matches!(ways[..], [(1, 1, share)] if share <= 1.05), "{model}: {ways:?}");
+    }
+    for (model, n_mixtures) in [("deepseek-r1", 58), ("deepseek-v2-lite", 26)] {
+        let ways = stages(model);
+        let &[(submits, readbacks, share), (_, handed, share_beside)] = &ways[..] else { panic!("{ways:?}") };
+        assert_eq!((submits, readbacks), (1, 1), "{model}");
+        // One for each layer with experts, and one for the logits.
+        assert_eq!(handed, n_mixtures + 1, "{model}");
+        assert!(share <= 1.05 && share_beside <= 1.05, "{model}: {ways:?}");
+    }
+}

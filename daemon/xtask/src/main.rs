@@ -15,6 +15,7 @@ mod process;
 mod run;
 mod setup;
 mod size;
+mod stages;
 mod test;
 mod tidy;
 mod workspace;
@@ -59,10 +60,13 @@ enum Command {
     /// Measure Wels and other engines in turn on the same model and cores, and print the ratios.
     ///
     /// Without a command: a real model against llama.cpp. With `peers`: models of four shapes against the best of llama.cpp and
-    /// ik_llama.cpp, or one layer against kt-kernel. With `streaming`: models larger than the memory that everybody may use.
+    /// ik_llama.cpp, or one layer against kt-kernel. With `streaming`: models larger than the memory that everybody may use. With
+    /// `gpu`: a graphics card, or llvmpipe, against llama.cpp's Vulkan backend on it.
     Bench(bench::Args),
     /// Checks too large for the tests: models of many gigabytes, which you bring.
     Check(check::Args),
+    /// Count anew what a token costs a graphics card, and write the table into daemon/ARCHITECTURE.md.
+    Stages,
     /// Fuzz the readers of untrusted bytes.
     Fuzz(fuzz::Args),
 }
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Command::Tidy => console::step("tidy: the rules no lint can hold", || tidy::run(&workspace)),
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Check(args) => check::run(&workspace, &args),
+        Command::Stages => stages::run(&workspace),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
     };
     match result {

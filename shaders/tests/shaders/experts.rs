@@ -75,7 +75,7 @@ fn expert_linear_agrees(format: Format, gated: bool, splits: u32) {
     let job = ExpertLinear {
         weight: &weight,
         rows,
-        n_slots: 2,
+        n_experts: 4,
         top_k,
         table: card.words(&table),
         choices: card.words(&words(&choices)),

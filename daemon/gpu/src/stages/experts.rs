@@ -62,8 +62,8 @@ pub struct ExpertLinear<'a> {
     pub weight: &'a Weight,
     /// Rows of a slot.
     pub rows: usize,
-    /// Slots.
-    pub n_slots: usize,
+    /// Experts of the layer.
+    pub n_experts: usize,
     /// Experts of a token.
     pub top_k: usize,
     /// The slot of each expert.
@@ -81,7 +81,7 @@ pub struct ExpertLinear<'a> {
 /// # Panics
 /// The slots do not lie in one shard: the caller takes as many as do.
 pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, out: Rows) {
-    let ExpertLinear { weight, rows, n_slots, top_k, table, choices, by_token, threads } = job;
+    let ExpertLinear { weight, rows, n_experts, top_k, table, choices, by_token, threads } = job;
     let [shard] = weight.shards.as_slice() else { panic!("slots in one shard") };
     let (format, parts, cols) = (weight.format, weight.shape.parts, weight.shape.cols);
     let row_block = format.row_block_bytes(cols) / 16;
@@ -107,7 +107,8 @@ pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, 
         words,
         bindings: vec![shard.weights, shard.scales.unwrap_or(shard.weights), table, choices, x.at, out.at],
         grid: [Extent::Is(quads.div_ceil(threads.quads)), Extent::TokensTimes(top_k as u32), Extent::Is(1)],
-        weight_bytes: weight.bytes() / n_slots.max(1) as u64 * top_k as u64,
+        // What a token reads on average: each expert is as likely as another.
+        weight_bytes: weight.bytes() * top_k as u64 / n_experts.max(1) as u64,
     });
 }
 

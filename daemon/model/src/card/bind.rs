@@ -1,25 +1,29 @@
 //! Weights by name: where each will lie on the card, and what of the file is written there.
 
+use std::ops::Range;
+
 use gpu::{Binding, Layout, Weight, WeightShape};
 use shaders::format_of;
 use tensor::{DType, LANES, Matrix, SCALE_BLOCK};
-use weights::{ExpertKey, ExpertPart, Mla, Moe, TensorIndex, Weights};
+use weights::{ExpertKey, ExpertPart, Mla, Moe, Weights};
 
-use super::deepseek::Resident;
+use super::deepseek::{Resident, Slots};
 use super::per_head::PerHead;
+use super::tensors::Tensors;
 use crate::Error;
-use crate::layers::check_shape;
 
 /// The slot of an expert that does not lie on the card: `NOWHERE` in `expert_linear.wgsl`.
 const NOWHERE: u32 = u32::MAX;
+
+const FOUND: &str = "found when it was planned";
 
 /// What is written to the card before the first step.
 #[derive(Debug)]
 pub(crate) enum Upload {
     /// A vector, as f32.
-    Vector(TensorIndex, Binding),
+    Vector(String, Binding),
     /// A matrix, or gate and up, from a row of the weight on.
-    Matrix(Vec<TensorIndex>, Weight, usize),
+    Matrix(Vec<String>, Weight, usize),
     /// A matrix for every head.
     PerHead(PerHead, Weight),
     /// Numbers.
@@ -29,11 +33,13 @@ pub(crate) enum Upload {
 /// Plans weights one after another.
 #[derive(Debug)]
 pub(crate) struct Binder<'a> {
-    weights: &'a Weights,
+    tensors: &'a Tensors<'a>,
     layout: &'a mut Layout,
     uploads: Vec<Upload>,
     /// Routed experts of each layer that lie on the card, at most.
     experts: usize,
+    /// Nothing is rounded that need not be.
+    exact: bool,
 }
 
 /// A projection on the card, with an optional bias.
@@ -59,12 +65,16 @@ pub(crate) enum GateUp {
 }
 
 impl<'a> Binder<'a> {
-    pub(crate) fn new(weights: &'a Weights, layout: &'a mut Layout, experts: usize) -> Self {
-        Self { weights, layout, uploads: Vec::new(), experts }
+    pub(crate) fn new(
+        tensors: &'a Tensors<'a>,
+        layout: &'a mut Layout,
+        (experts, exact): (usize, bool),
+    ) -> Self {
+        Self { tensors, layout, uploads: Vec::new(), experts, exact }
     }
 
-    pub(crate) fn weights(&self) -> &'a Weights {
-        self.weights
+    pub(crate) fn tensors(&self) -> &'a Tensors<'a> {
+        self.tensors
     }
 
     pub(crate) fn into_uploads(self) -> Vec<Upload> {
@@ -73,24 +83,23 @@ impl<'a> Binder<'a> {
 
     /// The vector called `name` [len].
     pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Binding, Error> {
-        let index = self.weights.index(name)?;
-        check_shape(name, self.weights.at(index).shape, &[len])?;
+        self.tensors.require(name, &[len])?;
         let at = self.layout.vector(len);
-        self.uploads.push(Upload::Vector(index, at));
+        self.uploads.push(Upload::Vector(name.to_owned(), at));
         Ok(at)
     }
 
     /// The matrix called `name` [rows, cols].
     pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, Error> {
-        let index = self.find(name, rows, cols)?;
-        Ok(self.place(vec![index], rows, cols))
+        let dtype = self.tensors.require(name, &[rows, cols])?.dtype;
+        Ok(self.place(dtype, vec![name.to_owned()], rows, cols))
     }
 
     /// `stage.weight` [rows, cols] and, where the file has one, `stage.bias` [rows].
     pub(crate) fn projection(&mut self, stage: &str, rows: usize, cols: usize) -> Result<Projection, Error> {
         let weight = self.matrix(&format!("{stage}.weight"), rows, cols)?;
         let name = format!("{stage}.bias");
-        let bias = match self.weights.tensor(&name) {
+        let bias = match self.tensors.get(&name) {
             Some(_) => Some(self.vector(&name, rows)?),
             None => None,
         };
@@ -104,13 +113,19 @@ impl<'a> Binder<'a> {
         suffix: &str,
         width: usize,
     ) -> Result<FeedForward, Error> {
-        let d = self.weights.hyper().d_model;
+        let d = self.tensors.hyper().d_model;
         let name = |part: &str| format!("blk.{layer}.ffn_{part}{suffix}.weight");
-        let (gate, up) = (self.find(&name("gate"), width, d)?, self.find(&name("up"), width, d)?);
-        let gate_up = if self.weights.at(gate).dtype == self.weights.at(up).dtype {
-            GateUp::Fused(self.place(vec![gate, up], width, d))
+        let dtype = |part: &str| self.tensors.require(&name(part), &[width, d]).map(|facts| facts.dtype);
+        let (gate, up) = (dtype("gate")?, dtype("up")?);
+        let names = ["gate", "up"].map(name);
+        let gate_up = if gate == up {
+            GateUp::Fused(self.place(gate, names.to_vec(), width, d))
         } else {
-            GateUp::Apart(self.place(vec![gate], width, d), self.place(vec![up], width, d))
+            let [gate_name, up_name] = names;
+            GateUp::Apart(
+                self.place(gate, vec![gate_name], width, d),
+                self.place(up, vec![up_name], width, d),
+            )
         };
         Ok(FeedForward { gate_up, down: self.matrix(&name("down"), d, width)?, width })
     }
@@ -122,10 +137,10 @@ impl<'a> Binder<'a> {
         heads: usize,
         mla: &Mla,
     ) -> Result<(Weight, Weight), Error> {
-        let (k, v) = PerHead::find(self.weights, layer, heads, mla)?;
+        let (k, v) = PerHead::find(self.tensors, layer, heads, mla, self.exact)?;
         let mut place = |per_head: PerHead| {
             let weight = self.layout.weight(per_head.shape());
-            self.uploads.push(Upload::PerHead(per_head, weight.clone()));
+            self.uploads.push(Upload::PerHead(per_head.clone(), weight.clone()));
             weight
         };
         Ok((place(k), place(v)))
@@ -134,44 +149,50 @@ impl<'a> Binder<'a> {
     /// As many routed experts of a layer as lie on the card: the first ones, in slots. None where they are read from a drive,
     /// or their matrices can't be laid out.
     pub(crate) fn resident(&mut self, layer: usize, moe: &Moe) -> Result<Option<Resident>, Error> {
-        let d = self.weights.hyper().d_model;
-        if self.experts == 0 || self.weights.is_resident() {
+        let d = self.tensors.hyper().d_model;
+        if self.experts == 0 || self.tensors.experts_stream() {
             return Ok(None);
         }
-        let find = |binder: &Self, expert: usize, part: ExpertPart, rows, cols| {
-            let key = ExpertKey { layer: layer as u32, expert: expert as u32 };
-            binder.find(&key.tensor_name(part), rows, cols)
-        };
-        let of = |binder: &Self, expert| -> Result<[TensorIndex; 3], Error> {
-            Ok([
-                find(binder, expert, ExpertPart::Gate, moe.d_expert, d)?,
-                find(binder, expert, ExpertPart::Up, moe.d_expert, d)?,
-                find(binder, expert, ExpertPart::Down, d, moe.d_expert)?,
-            ])
-        };
-        let dtypes = of(self, 0)?.map(|index| self.weights.at(index).dtype);
-        let n_slots = self.slots(dtypes, moe, d);
-        if n_slots == 0 {
+        let shape = |part| if part == ExpertPart::Down { [d, moe.d_expert] } else { [moe.d_expert, d] };
+        let name =
+            |expert: usize, part| ExpertKey { layer: layer as u32, expert: expert as u32 }.tensor_name(part);
+        let mut dtypes = Vec::new();
+        for part in ExpertPart::ALL {
+            dtypes.push(self.tensors.require(&name(0, part), &shape(part))?.dtype);
+        }
+        let a_binding = self.slots(&dtypes, moe, d);
+        if a_binding == 0 {
             return Ok(None);
         }
-        let (gate_up, down) = (
-            self.slab_of(dtypes[0], n_slots * moe.d_expert, d, 2),
-            self.slab_of(dtypes[2], n_slots * d, moe.d_expert, 1),
-        );
-        let table = self.layout.words(moe.n_experts);
-        for expert in 0..n_slots {
-            let [gate, up, its_down] = of(self, expert)?;
-            self.uploads.push(Upload::Matrix(vec![gate, up], gate_up.clone(), expert * moe.d_expert));
-            self.uploads.push(Upload::Matrix(vec![its_down], down.clone(), expert * d));
+        let n_experts = self.experts.min(moe.n_experts);
+        let mut groups = Vec::new();
+        for first in (0..n_experts).step_by(a_binding) {
+            let experts = first..(first + a_binding).min(n_experts);
+            let gate_up = self.slab_of(dtypes[0], experts.len() * moe.d_expert, d, 2);
+            let down = self.slab_of(dtypes[2], experts.len() * d, moe.d_expert, 1);
+            for (slot, expert) in experts.clone().enumerate() {
+                let [gate, up, its_down] = ExpertPart::ALL.map(|part| name(expert, part));
+                self.uploads.push(Upload::Matrix(vec![gate, up], gate_up.clone(), slot * moe.d_expert));
+                self.uploads.push(Upload::Matrix(vec![its_down], down.clone(), slot * d));
+            }
+            let table = self.table(moe.n_experts, experts.clone());
+            groups.push(Slots { gate_up, down, table });
         }
-        let slot = |expert: usize| if expert < n_slots { expert as u32 } else { NOWHERE };
-        self.uploads.push(Upload::Words((0..moe.n_experts).map(slot).collect(), table));
-        Ok(Some(Resident { gate_up, down, table, n_slots }))
+        let table = self.table(moe.n_experts, 0..n_experts);
+        Ok(Some(Resident { groups, table, n_experts }))
     }
 
-    /// Slots of a layer: each of its matrices is bound at once, in whole blocks of rows.
-    fn slots(&self, dtypes: [DType; 3], moe: &Moe, d: usize) -> usize {
-        let [gate, up, down] = dtypes;
+    /// Of each expert of a layer its slot, where it is one of `experts`.
+    fn table(&mut self, n_experts: usize, experts: Range<usize>) -> Binding {
+        let table = self.layout.words(n_experts);
+        let slot = |expert| if experts.contains(&expert) { (expert - experts.start) as u32 } else { NOWHERE };
+        self.uploads.push(Upload::Words((0..n_experts).map(slot).collect(), table));
+        table
+    }
+
+    /// Experts of a layer whose matrices are bound at once; none where these can't be cut into whole blocks of rows.
+    fn slots(&self, dtypes: &[DType], moe: &Moe, d: usize) -> usize {
+        let &[gate, up, down] = dtypes else { return 0 };
         let whole = |dtype: DType| if dtype == DType::F8E4M3 { SCALE_BLOCK } else { LANES };
         let fits = gate == up && moe.d_expert.is_multiple_of(whole(gate)) && d.is_multiple_of(whole(down));
         if !fits {
@@ -179,22 +200,14 @@ impl<'a> Binder<'a> {
         }
         let rows = |dtype, rows: usize, cols| (rows / LANES * format_of(dtype).row_block_bytes(cols)) as u64;
         let largest = (2 * rows(gate, moe.d_expert, d)).max(rows(down, d, moe.d_expert));
-        self.experts.min(moe.n_experts).min((self.layout.binding_max() / largest) as usize)
+        (self.layout.binding_max() / largest) as usize
     }
 
     fn slab_of(&mut self, dtype: DType, rows: usize, cols: usize, parts: usize) -> Weight {
         self.layout.weight(WeightShape { dtype, rows, cols, parts })
     }
 
-    fn find(&self, name: &str, rows: usize, cols: usize) -> Result<TensorIndex, Error> {
-        let index = self.weights.index(name)?;
-        check_shape(name, self.weights.at(index).shape, &[rows, cols])?;
-        self.weights.at(index).matrix()?;
-        Ok(index)
-    }
-
-    fn place(&mut self, parts: Vec<TensorIndex>, rows: usize, cols: usize) -> Weight {
-        let dtype = self.weights.at(parts[0]).dtype;
+    fn place(&mut self, dtype: DType, parts: Vec<String>, rows: usize, cols: usize) -> Weight {
         let weight = self.layout.weight(WeightShape { dtype, rows, cols, parts: parts.len() });
         self.uploads.push(Upload::Matrix(parts, weight.clone(), 0));
         weight
@@ -213,15 +226,16 @@ impl Upload {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), gpu::Error> {
         match self {
-            Self::Vector(index, at) => {
-                let values = weights.at(*index).to_f32();
+            Self::Vector(name, at) => {
+                let values = weights.tensor(name).expect(FOUND).to_f32();
                 program.write(*at, bytemuck::cast_slice(&values));
                 progress(at.bytes());
                 Ok(())
             }
             Self::Matrix(parts, weight, at) => {
-                let matrix =
-                    |index: &TensorIndex| weights.at(*index).matrix().expect("checked when it was bound");
+                let matrix = |name: &String| {
+                    weights.tensor(name).expect(FOUND).matrix().expect("two dimensions: checked")
+                };
                 let parts: Vec<Matrix<'_>> = parts.iter().map(matrix).collect();
                 program.upload(weight, *at, &parts, progress)
             }

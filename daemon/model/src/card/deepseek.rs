@@ -63,14 +63,22 @@ struct Mixture {
     resident: Option<Resident>,
 }
 
-/// Routed experts that lie on the card.
+/// Routed experts that lie on the card: the first of each layer.
 #[derive(Debug)]
 pub(crate) struct Resident {
+    pub(crate) groups: Vec<Slots>,
+    /// Of each expert of the layer, whether it is here.
+    pub(crate) table: Binding,
+    pub(crate) n_experts: usize,
+}
+
+/// As many of them as are bound at once.
+#[derive(Debug)]
+pub(crate) struct Slots {
     pub(crate) gate_up: Weight,
     pub(crate) down: Weight,
     /// The slot of each expert of the layer, or nowhere.
     pub(crate) table: Binding,
-    pub(crate) n_slots: usize,
 }
 
 /// Stages up to where the processor has to bring something, and what the card does meanwhile.
@@ -83,7 +91,7 @@ pub(crate) struct Segment {
 impl DeepSeek {
     pub(crate) fn bind(binder: &mut Binder<'_>) -> Result<Self, Error> {
         let ends = Ends::bind(binder)?;
-        let n_layers = binder.weights().hyper().n_layers;
+        let n_layers = binder.tensors().hyper().n_layers;
         let layers = (0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?;
         Ok(Self { ends, layers })
     }
@@ -116,7 +124,7 @@ impl DeepSeek {
 
 impl Layer {
     fn bind(binder: &mut Binder<'_>, layer: usize) -> Result<Self, Error> {
-        let hyper = binder.weights().hyper();
+        let hyper = binder.tensors().hyper();
         let norm = |stage: &str| format!("blk.{layer}.{stage}.weight");
         Ok(Self {
             attn_norm: binder.vector(&norm("attn_norm"), hyper.d_model)?,
@@ -142,7 +150,7 @@ impl Layer {
 
 impl LatentAttention {
     fn bind(binder: &mut Binder<'_>, layer: usize) -> Result<Self, Error> {
-        let hyper = binder.weights().hyper();
+        let hyper = binder.tensors().hyper();
         let mla = hyper.mla.expect("checked with the hyperparameters");
         let (d, heads) = (hyper.d_model, hyper.n_heads);
         let name = |stage: &str| format!("blk.{layer}.{stage}");
@@ -219,10 +227,10 @@ impl Mixture {
     fn bind(binder: &mut Binder<'_>, layer: usize, moe: &Moe) -> Result<Self, Error> {
         let name = |stage: &str| format!("blk.{layer}.{stage}");
         let bias = name("exp_probs_b.bias");
-        let d = binder.weights().hyper().d_model;
+        let d = binder.tensors().hyper().d_model;
         Ok(Self {
             router: binder.projection(&name("ffn_gate_inp"), moe.n_experts, d)?,
-            bias: match binder.weights().tensor(&bias) {
+            bias: match binder.tensors().get(&bias) {
                 Some(_) => Some(binder.vector(&bias, moe.n_experts)?),
                 None => None,
             },
@@ -241,13 +249,13 @@ impl Mixture {
         let to = &mut segment.stages;
         plan.project(to, &self.router, b.normed, b.router);
         gpu::route(to, (&moe.router(), moe.n_experts), self.bias, (b.router, b.choices));
-        if self.resident.as_ref().is_some_and(|resident| resident.n_slots == moe.n_experts) {
+        if self.resident.as_ref().is_some_and(|resident| resident.n_experts == moe.n_experts) {
             self.on_card(to, plan, &moe);
             return None;
         }
         let mut meanwhile = Recording::default();
         self.on_card(&mut meanwhile, plan, &moe);
-        let on_card = self.resident.as_ref().map_or(0, |resident| resident.n_slots as u32);
+        let on_card = self.resident.as_ref().map_or(0, |resident| resident.n_experts as u32);
         segment.handover = Some((Handover { layer, on_card }, meanwhile));
         let mut next = Segment::default();
         gpu::add(&mut next.stages, plan.hyper.d_model, b.routed.at, b.hidden.at);
@@ -260,19 +268,21 @@ impl Mixture {
         if let Some(shared) = &self.shared {
             plan.feed_forward(to, shared, b.normed, b.hidden, true);
         }
-        let Some(Resident { gate_up, down, table, n_slots }) = &self.resident else { return };
-        let job = |weight, rows: usize, by_token| ExpertLinear {
-            weight,
-            rows,
-            n_slots: *n_slots,
-            top_k: moe.top_k,
-            table: *table,
-            choices: b.choices,
-            by_token,
-            threads: plan.expert_threads(rows),
-        };
-        gpu::expert_linear(to, job(gate_up, moe.d_expert, true), b.normed, b.expert_ffn);
-        gpu::expert_linear(to, job(down, d, false), b.expert_ffn, b.expert_rows);
-        gpu::combine(to, (moe.top_k, d), (*table, b.choices), (b.expert_rows.at, b.hidden.at));
+        let Some(resident) = &self.resident else { return };
+        for Slots { gate_up, down, table } in &resident.groups {
+            let job = |weight, rows, by_token| ExpertLinear {
+                weight,
+                rows,
+                n_experts: moe.n_experts,
+                top_k: moe.top_k,
+                table: *table,
+                choices: b.choices,
+                by_token,
+                threads: plan.expert_threads(rows),
+            };
+            gpu::expert_linear(to, job(gate_up, moe.d_expert, true), b.normed, b.expert_ffn);
+            gpu::expert_linear(to, job(down, d, false), b.expert_ffn, b.expert_rows);
+        }
+        gpu::combine(to, (moe.top_k, d), (resident.table, b.choices), (b.expert_rows.at, b.hidden.at));
     }
 }

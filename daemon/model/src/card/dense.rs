@@ -36,7 +36,7 @@ struct Layer {
 impl Dense {
     pub(crate) fn bind(binder: &mut Binder<'_>) -> Result<Self, Error> {
         let ends = Ends::bind(binder)?;
-        let n_layers = binder.weights().hyper().n_layers;
+        let n_layers = binder.tensors().hyper().n_layers;
         let layers = (0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?;
         Ok(Self { ends, layers })
     }
@@ -59,7 +59,7 @@ impl Dense {
 
 impl Ends {
     pub(crate) fn bind(binder: &mut Binder<'_>) -> Result<Self, Error> {
-        let hyper = binder.weights().hyper();
+        let hyper = binder.tensors().hyper();
         let (d, vocab) = (hyper.d_model, hyper.n_vocab);
         let embedding = binder.matrix("token_embd.weight", vocab, d)?;
         let output_norm = binder.vector("output_norm.weight", d)?;
@@ -158,7 +158,7 @@ impl Plan<'_> {
 
 impl Layer {
     fn bind(binder: &mut Binder<'_>, layer: usize) -> Result<Self, Error> {
-        let hyper = binder.weights().hyper();
+        let hyper = binder.tensors().hyper();
         let d = hyper.d_model;
         let (d_q, d_kv) = (hyper.n_heads * hyper.head_dim, hyper.n_kv_heads * hyper.head_dim);
         let name = |stage: &str| format!("blk.{layer}.{stage}");

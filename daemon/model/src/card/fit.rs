@@ -5,7 +5,7 @@ use kernels::BLOCK_TOKENS;
 use shaders::KvType;
 use weights::Weights;
 
-use super::{CardPlan, CardShape};
+use super::{CardPlan, CardShape, Tensors};
 use crate::Error;
 
 /// How a model is to lie on a card.
@@ -30,6 +30,7 @@ pub(crate) fn fitting(
     (kv, kv_tokens, context, step_tokens): (KvType, usize, usize, usize),
     options: CardOptions,
 ) -> Result<(CardPlan, CardShape), Error> {
+    let tensors = Tensors::of(weights);
     let mut shape = CardShape {
         limits: device.limits,
         kind: device.kind,
@@ -39,10 +40,10 @@ pub(crate) fn fitting(
         kv,
         experts: options.experts.unwrap_or(0),
     };
-    let mut plan = CardPlan::new(weights, &shape)?;
+    let mut plan = CardPlan::new(&tensors, &shape)?;
     while plan.layout.largest(BufferKind::Activations) > shape.limits.binding_bytes && shape.step_tokens > 1 {
         shape.step_tokens /= 2;
-        plan = CardPlan::new(weights, &shape)?;
+        plan = CardPlan::new(&tensors, &shape)?;
     }
     let Some(memory) = device.limits.memory_bytes else { return Ok((plan, shape)) };
     let token_bytes = plan.layout.bytes(Some(BufferKind::Kv)) / shape.kv_tokens.max(1) as u64;
@@ -50,21 +51,20 @@ pub(crate) fn fitting(
     let kept = kv_tokens.saturating_sub(over) / BLOCK_TOKENS * BLOCK_TOKENS;
     if over > 0 && kept >= KV_TOKENS_MIN.min(context) {
         shape.kv_tokens = kept;
-        plan = CardPlan::new(weights, &shape)?;
+        plan = CardPlan::new(&tensors, &shape)?;
     }
     if options.experts.is_none() {
-        shape.experts = experts_that_fit(weights, &shape, memory.saturating_sub(plan.bytes()));
-        plan = CardPlan::new(weights, &shape)?;
+        shape.experts = experts_that_fit(&tensors, &shape, memory.saturating_sub(plan.bytes()));
+        plan = CardPlan::new(&tensors, &shape)?;
     }
     Ok((plan, shape))
 }
 
 /// Experts of each layer that fit into so many bytes.
-fn experts_that_fit(weights: &Weights, shape: &CardShape, free: u64) -> usize {
-    let hyper = weights.hyper();
-    let Some(moe) = hyper.moe.filter(|_| !weights.is_resident()) else { return 0 };
+fn experts_that_fit(tensors: &Tensors<'_>, shape: &CardShape, free: u64) -> usize {
+    let Some(moe) = tensors.hyper().moe.filter(|_| !tensors.experts_stream()) else { return 0 };
     let bytes =
-        |experts| CardPlan::new(weights, &CardShape { experts, ..*shape }).map_or(0, |plan| plan.bytes());
+        |experts| CardPlan::new(tensors, &CardShape { experts, ..*shape }).map_or(0, |plan| plan.bytes());
     // The second expert of a layer costs its matrices alone; the first brings buffers.
     let one = bytes(2).saturating_sub(bytes(1)).max(1);
     let first = bytes(1).saturating_sub(bytes(0));

@@ -3,15 +3,15 @@
 use gpu::WeightShape;
 use half::{bf16, f16};
 use tensor::{BlockScale, DType, Layout, Matrix, SCALE_BLOCK};
-use weights::{Mla, TensorIndex, Weights};
+use weights::{Mla, Weights};
 
+use super::tensors::{Facts, Tensors};
 use crate::Error;
-use crate::layers::check_shape;
 
 /// Some rows of every head of one tensor, as they are to lie on the card.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PerHead {
-    tensor: TensorIndex,
+    tensor: String,
     heads: usize,
     /// In the tensor.
     rows_a_head: usize,
@@ -27,21 +27,21 @@ pub(crate) struct PerHead {
 impl PerHead {
     /// W_uk and W_uv: of the joint `attn_kv_b`, or of `attn_k_b` (stored transposed) and `attn_v_b`.
     pub(crate) fn find(
-        weights: &Weights,
+        tensors: &Tensors<'_>,
         layer: usize,
         heads: usize,
         mla: &Mla,
+        exact: bool,
     ) -> Result<(Self, Self), Error> {
         let &Mla { kv_lora_rank: rank, nope_dim, v_dim, .. } = mla;
         let name = |stage: &str| format!("blk.{layer}.{stage}.weight");
-        let find = |stage: &str, want: &[usize]| {
-            let tensor = weights.index(&name(stage))?;
-            check_shape(&name(stage), weights.at(tensor).shape, want)?;
-            weights.at(tensor).stacked()?;
-            Ok::<_, Error>(tensor)
-        };
-        let of = |tensor, (rows_a_head, first): (usize, usize), rows: usize, cols: usize, transpose: bool| {
-            let its = weights.at(tensor);
+        let find =
+            |stage: &str, want: &[usize]| Ok::<_, Error>((name(stage), tensors.require(&name(stage), want)?));
+        let of = |(tensor, its): (String, Facts),
+                  (rows_a_head, first): (usize, usize),
+                  rows: usize,
+                  cols: usize,
+                  transpose: bool| {
             let in_rows = its.layout == Layout::Rows;
             let whole = [rows_a_head, first, rows, cols].iter().all(|n| n.is_multiple_of(SCALE_BLOCK));
             let keeps = match its.dtype {
@@ -49,17 +49,21 @@ impl PerHead {
                 DType::F8E4M3 => in_rows && whole,
                 _ => in_rows && !transpose,
             };
-            let dtype = if keeps { its.dtype } else { instead_of(its.dtype) };
+            let dtype = if keeps {
+                its.dtype
+            } else {
+                instead_of(its.dtype, if transpose { rows } else { cols }, exact)
+            };
             Self { tensor, heads, rows_a_head, first, rows, cols, transpose, dtype }
         };
-        if weights.tensor(&name("attn_k_b")).is_some() {
+        if tensors.get(&name("attn_k_b")).is_some() {
             let k = find("attn_k_b", &[heads, rank, nope_dim])?;
             let v = find("attn_v_b", &[heads, v_dim, rank])?;
             return Ok((of(k, (rank, 0), rank, nope_dim, false), of(v, (v_dim, 0), v_dim, rank, false)));
         }
         let both = nope_dim + v_dim;
         let tensor = find("attn_kv_b", &[heads * both, rank])?;
-        let k = of(tensor, (both, 0), nope_dim, rank, true);
+        let k = of(tensor.clone(), (both, 0), nope_dim, rank, true);
         Ok((k, of(tensor, (both, nope_dim), v_dim, rank, false)))
     }
 
@@ -71,7 +75,7 @@ impl PerHead {
 
     /// The bytes of the matrix of [`shape`](Self::shape), row after row, and its factors where it is FP8.
     pub(crate) fn bytes(&self, weights: &Weights) -> (Vec<u8>, Vec<u8>) {
-        let tensor = weights.at(self.tensor);
+        let tensor = weights.tensor(&self.tensor).expect("found when it was planned");
         // A joint tensor has its FP8 factors beside it; stacked ones have none.
         let matrix = tensor.matrix().or_else(|_| tensor.stacked()).expect("checked when it was found");
         let heads = 0..self.heads;
@@ -120,7 +124,15 @@ impl PerHead {
             matrix.decode_row(self.row_of(head, row), out);
         }
         let order = self.order(self.rows, self.cols);
-        order.into_iter().flat_map(|(r, c)| encode(self.dtype, values[r * self.cols + c])).collect()
+        let ordered: Vec<f32> = order.into_iter().map(|(r, c)| values[r * self.cols + c]).collect();
+        match self.dtype {
+            DType::Q8_0 => {
+                let mut out = vec![0; DType::Q8_0.bytes_for(ordered.len()).expect("whole blocks")];
+                tensor::quant::quantise_q8_0(&ordered, &mut out);
+                out
+            }
+            dtype => ordered.into_iter().flat_map(|value| encode(dtype, value)).collect(),
+        }
     }
 
     pub(crate) fn matrix<'a>(&self, (bytes, scales): &'a (Vec<u8>, Vec<u8>)) -> Matrix<'a> {
@@ -134,10 +146,14 @@ impl PerHead {
     }
 }
 
-/// Blocks can't be transposed: they become F16, whose 11 bits hold nearly all of a code times its factor. FP8 whose factors
-/// would be cut becomes F32, which holds all.
-fn instead_of(dtype: DType) -> DType {
-    if dtype == DType::F8E4M3 { DType::F32 } else { DType::F16 }
+/// Blocks can't be transposed: they become Q8_0 where arithmetic is fast, else F16, whose 11 bits hold nearly all of a code
+/// times its factor. FP8 whose factors would be cut becomes F32, which holds all.
+fn instead_of(dtype: DType, cols: usize, exact: bool) -> DType {
+    match dtype {
+        DType::F8E4M3 => DType::F32,
+        _ if !exact && cols.is_multiple_of(DType::Q8_0.block_values()) => DType::Q8_0,
+        _ => DType::F16,
+    }
 }
 
 fn encode(dtype: DType, value: f32) -> Vec<u8> {

@@ -24,23 +24,26 @@ impl Bits {
     /// Bytes of a tensor of this shape in layer `layer` of `n_layers`.
     pub(super) fn bytes(self, name: &str, shape: &[usize], layer: Option<(usize, usize)>) -> u64 {
         let values: u64 = shape.iter().map(|&n| n as u64).product();
-        let is_plain = shape.len() == 1 || name.ends_with("ffn_gate_inp.weight");
         match self {
-            _ if is_plain => values * size_of::<f32>() as u64,
+            _ if is_plain(name, shape) => values * size_of::<f32>() as u64,
             Self::Of(bits) => (values as f64 * bits / 8.0) as u64,
             Self::Q4KM => {
-                let dtype = q4_k_m(name, shape[shape.len() - 1], layer);
+                let dtype = q4_k_m(name, shape, layer);
                 values / dtype.block_values() as u64 * dtype.block_bytes() as u64
             }
         }
     }
 }
 
-/// Q6_K for the head, and for the values and the feed-forward's way down in half of the layers; Q4_K for all else. Rows that
+/// F32 for vectors and routers, Q6_K for the head, and for the values and the feed-forward's way down in half of the layers; Q4_K for all else. Rows that
 /// are not whole blocks of 256 get the next larger type with blocks of 32.
 ///
 /// Source: llama.cpp, `llama_tensor_get_type` for `LLAMA_FTYPE_MOSTLY_Q4_K_M`.
-fn q4_k_m(name: &str, cols: usize, layer: Option<(usize, usize)>) -> DType {
+pub(super) fn q4_k_m(name: &str, shape: &[usize], layer: Option<(usize, usize)>) -> DType {
+    if is_plain(name, shape) {
+        return DType::F32;
+    }
+    let cols = shape[shape.len() - 1];
     let is_wide = layer.is_some_and(|(layer, n_layers)| has_more_bits(layer, n_layers))
         && ["attn_v.", "ffn_down"].iter().any(|part| name.contains(part));
     match (name == "output.weight" || is_wide, cols.is_multiple_of(DType::Q4K.block_values())) {
@@ -49,6 +52,11 @@ fn q4_k_m(name: &str, cols: usize, layer: Option<(usize, usize)>) -> DType {
         (false, true) => DType::Q4K,
         (false, false) => DType::Q5_0,
     }
+}
+
+/// Vectors and routers.
+fn is_plain(name: &str, shape: &[usize]) -> bool {
+    shape.len() == 1 || name.ends_with("ffn_gate_inp.weight")
 }
 
 /// The first and last eighth of the layers and every third between.

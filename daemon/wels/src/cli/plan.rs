@@ -40,6 +40,9 @@ pub(crate) struct Plan {
     /// Write the rules to a new file: to be changed, and read again with --rules.
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) write: Option<PathBuf>,
+    /// Say instead what one token costs a graphics card with room for all of it: dispatches, submits, bytes.
+    #[arg(long, conflicts_with_all = ["rules", "write"])]
+    pub(crate) stages: bool,
     /// Print one line of JSON instead of words.
     #[arg(long)]
     pub(crate) json: bool,
