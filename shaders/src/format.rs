@@ -27,6 +27,11 @@ impl Format {
         if self.0.is_quantised() { 32 } else { 4 }
     }
 
+    /// Whether its values are whole codes times factors.
+    pub fn has_codes(self) -> bool {
+        self.0.is_quantised()
+    }
+
     /// Bytes that 16 rows of `cols` values take.
     ///
     /// # Panics

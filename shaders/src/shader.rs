@@ -48,9 +48,13 @@ pub enum Shader {
         tokens: u32,
         /// Gate and up in one.
         gated: bool,
+        /// Activations in 8 bits, of formats with whole codes.
+        int8: bool,
         /// The workgroup.
         threads: Threads,
     },
+    /// Activations in 8 bits.
+    QuantiseActivations,
     /// Rows of a table.
     Embedding {
         /// Of the table.
@@ -102,8 +106,15 @@ impl Shader {
     /// Every variant, with a few workgroups of those that come in many.
     pub fn all() -> Vec<Self> {
         let kvs = [KvType::F32, KvType::F16];
-        let mut all =
-            vec![Self::Rope, Self::AttentionCombine, Self::SwiGlu, Self::Add, Self::Route, Self::Combine];
+        let mut all = vec![
+            Self::QuantiseActivations,
+            Self::Rope,
+            Self::AttentionCombine,
+            Self::SwiGlu,
+            Self::Add,
+            Self::Route,
+            Self::Combine,
+        ];
         all.extend([true, false].map(|subgroups| Self::RmsNorm { subgroups }));
         for kv in kvs {
             all.push(Self::KvWrite { kv });
@@ -119,7 +130,9 @@ impl Shader {
                     threads: threads(splits),
                 }));
                 for (tokens, splits) in [(1, 1), (1, 8), (TILE_TOKENS, 1)] {
-                    all.push(Self::Linear { format, tokens, gated, threads: Threads { quads: 8, splits } });
+                    let threads = Threads { quads: 8, splits };
+                    let int8s = [false, true].into_iter().filter(|int8| !int8 || format.has_codes());
+                    all.extend(int8s.map(|int8| Self::Linear { format, tokens, gated, int8, threads }));
                 }
             }
         }
@@ -130,6 +143,7 @@ impl Shader {
     pub fn stage(self) -> &'static str {
         match self {
             Self::Linear { .. } => "linear",
+            Self::QuantiseActivations => "quantise_activations",
             Self::Embedding { .. } => "embedding",
             Self::RmsNorm { .. } => "rms_norm",
             Self::Rope => "rope",
@@ -147,9 +161,10 @@ impl Shader {
     /// The stage and what distinguishes its variants, for people.
     pub fn label(self) -> String {
         match self {
-            Self::Linear { format, tokens, gated, .. } => {
+            Self::Linear { format, tokens, gated, int8, .. } => {
                 let kind = if gated { "gated linear" } else { "linear" };
-                format!("{kind} {}, tiles of {tokens}", format.dtype())
+                let by = if int8 { ", 8 bits" } else { "" };
+                format!("{kind} {}{by}, tiles of {tokens}", format.dtype())
             }
             Self::Embedding { format } => format!("embedding {}", format.dtype()),
             Self::ExpertLinear { format, gated, .. } => {
@@ -162,7 +177,9 @@ impl Shader {
     /// Its bindings, in order.
     pub fn bindings(self) -> &'static [Access] {
         match self {
+            Self::Linear { int8: true, .. } => &[Read, Read, Read, Read, Write, Read],
             Self::Linear { .. } => &[Read, Read, Read, Read, Write],
+            Self::QuantiseActivations => &[Read, Write, Write],
             Self::Attention { .. } => &[Read, Read, Read, Read, Write, Write],
             Self::ExpertLinear { .. } => &[Read, Read, Read, Read, Read, Write],
             Self::Embedding { .. } | Self::RmsNorm { .. } | Self::Combine => &[Read, Read, Read, Write],
@@ -187,9 +204,17 @@ impl Shader {
     fn counts(self) -> Vec<(&'static str, Range<u32>)> {
         let fours = |format: Format| ("FOURS", 0..format.group_values() as u32 / 4);
         match self {
-            Self::Linear { format, tokens, gated, .. } => {
+            Self::Linear { format, tokens, gated, int8, .. } => {
                 let parts = 1 + u32::from(gated);
-                vec![fours(format), ("TOKENS", 0..tokens), ("PARTS", 0..parts), ("GATED", 1..parts)]
+                let int8 = u32::from(int8);
+                vec![
+                    fours(format),
+                    ("TOKENS", 0..tokens),
+                    ("PARTS", 0..parts),
+                    ("GATED", 1..parts),
+                    ("INT8", 0..int8),
+                    ("FLOAT", int8..1),
+                ]
             }
             Self::ExpertLinear { format, gated, .. } => {
                 let parts = 1 + u32::from(gated);
@@ -243,6 +268,7 @@ impl Shader {
             Self::Linear { format, .. } => with_format(format, "linear.wgsl"),
             Self::Embedding { format } => with_format(format, "embedding.wgsl"),
             Self::RmsNorm { subgroups } => with_sum(subgroups, "rms_norm.wgsl"),
+            Self::QuantiseActivations => vec!["quantise_activations.wgsl"],
             Self::Rope => vec!["rope.wgsl"],
             Self::KvWrite { kv } => vec![kv_file(kv), "kv_write.wgsl"],
             Self::Attention { kv, .. } => vec![kv_file(kv), "attention.wgsl"],
@@ -369,6 +395,7 @@ files! {
     "part/sum_shared.wgsl",
     "part/sum_subgroup.wgsl",
     "part/weights.wgsl",
+    "quantise_activations.wgsl",
     "rms_norm.wgsl",
     "rope.wgsl",
     "swiglu.wgsl",

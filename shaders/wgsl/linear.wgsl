@@ -2,6 +2,8 @@
 //
 // x: [n_tokens, x_stride]; out: [n_tokens, out_stride]; strides and offsets in vectors of four. A thread has four rows and
 // TOKENS tokens; SPLITS threads share the rows and divide the columns. A matrix per head reads and writes its head's part.
+//
+// INT8: activations as `quantise_activations` leaves them, and products of whole numbers, four at a time; without heads.
 struct Linear {
     n_tokens: u32,
     // Rows / 4, padded; of the output, so half of the matrix's where gated.
@@ -29,7 +31,13 @@ struct Linear {
 var<immediate> p: Linear;
 
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+//@ repeat float: FLOAT
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
+//@ end
+//@ repeat int8: INT8
+@group(0) @binding(3) var<storage, read> codes: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> factors: array<vec4<f32>>;
+//@ end
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
 
@@ -56,6 +64,17 @@ fn store(token: u32, offset: u32, row_quad: u32, value: vec4<f32>) {
     out[place] = y;
 }
 
+//@ repeat int8: INT8
+// 16 products with each of four rows.
+fn products(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>, x: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(vec4<i32>(
+        //@ repeat row: x, y, z, w
+        dot4I8Packed(a.$row, x.x) + dot4I8Packed(b.$row, x.y) + dot4I8Packed(c.$row, x.z) + dot4I8Packed(d.$row, x.w),
+        //@ end
+    ));
+}
+//@ end
+
 @compute @workgroup_size(QUADS, SPLITS, 1)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let wanted = wg.x * QUADS + local.x;
@@ -65,7 +84,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) loca
     let token = wg.y * TOKENS;
     let from_ = p.x_offset + head * p.x_head_stride;
     //@ repeat t: TOKENS
-    let at$t = min(token + $tu, p.n_tokens - 1u) * p.x_stride + from_;
+    let token$t = min(token + $tu, p.n_tokens - 1u);
+    let at$t = token$t * p.x_stride + from_;
     //@ end
     //@ repeat part: PARTS
     //@ repeat t: TOKENS
@@ -75,11 +95,22 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) loca
     let first$part = ((row_quad >> 2u) * PARTS + $partu) * p.row_block;
     for (var k = local.y; k < p.groups; k += SPLITS) {
         let g = group(first$part, k, lane);
+        //@ repeat float: FLOAT
         let column = k * (GROUP_VALUES / 4u);
         //@ repeat i: FOURS
         let w$i = four$i(g);
         //@ repeat t: TOKENS
         sum$part_$t += x[at$t + column + $iu] * w$i;
+        //@ end
+        //@ end
+        //@ end
+        //@ repeat int8: INT8
+        //@ repeat t: TOKENS
+        let c$t = token$t * p.groups + k;
+        let low$t = products(g.q0, g.q1, g.q2, g.q3, codes[2u * c$t]);
+        let high$t = products(g.q4, g.q5, g.q6, g.q7, codes[2u * c$t + 1u]);
+        let f$t = factors[c$t];
+        sum$part_$t += f$t.x * (g.d0 * low$t + g.d1 * high$t) + f$t.y * g.m0 + f$t.z * g.m1;
         //@ end
         //@ end
     }

@@ -31,7 +31,7 @@ pub use profile::StageTime;
 pub use program::{Copy, Pending, Program};
 pub use recording::{Counts, Extent, Recording, Stage, Word};
 pub use stages::{
-    Attention, EXPERTS_MAX, Embedding, ExpertLinear, GROUPS_MAX, Linear, Rope, Rows, add, attention, combine,
-    embedding, expert_linear, kv_write, linear, rms_norm, rope, route, swiglu,
+    Attention, EXPERTS_MAX, Embedding, ExpertLinear, GROUPS_MAX, Linear, Quantised, Rope, Rows, add,
+    attention, combine, embedding, expert_linear, kv_write, linear, rms_norm, rope, route, swiglu,
 };
 pub use upload::interleave;

@@ -1,6 +1,6 @@
 //! What a card is to compute: stages in order, over a layout. Plain data: no device is in it.
 
-use shaders::Shader;
+use shaders::{Access, Shader};
 
 use crate::layout::Binding;
 
@@ -68,6 +68,14 @@ pub struct Stage {
     pub grid: [Extent; 3],
     /// Bytes of weights that it reads for one token.
     pub weight_bytes: u64,
+}
+
+impl Stage {
+    /// Whether it may change what lies there.
+    pub(crate) fn writes(&self, at: Binding) -> bool {
+        let writes = self.shader.bindings().iter().zip(&self.bindings);
+        writes.into_iter().any(|(access, binding)| *access == Access::Write && binding.buffer == at.buffer)
+    }
 }
 
 /// Stages in order.

@@ -77,11 +77,46 @@ pub struct Linear<'a> {
     pub threads: Threads,
     /// Over rows that logits are wanted for, instead of all tokens.
     pub wanted: bool,
+    /// The activations in 8 bits, of formats with whole codes: computed from x unless they are there.
+    pub int8: Option<Quantised>,
+}
+
+/// Where activations in 8 bits lie: codes [n_tokens, cols] and factors [n_tokens, cols / 32, 4].
+#[derive(Clone, Copy, Debug)]
+pub struct Quantised {
+    /// Signed bytes.
+    pub codes: Binding,
+    /// Scales and sums.
+    pub factors: Binding,
+}
+
+/// codes, factors <- x [n_tokens, cols], unless the last stage that wrote them had the same x and nothing has changed it since.
+fn quantise(recording: &mut Recording, to: Quantised, x: Rows, cols: usize) {
+    let bindings = vec![x.at, to.codes, to.factors];
+    let words = vec![Word::Tokens, is((cols / 32) as u32), is(vec4(x.stride)), is(vec4(x.offset))];
+    for stage in recording.stages.iter().rev() {
+        if stage.shader == Shader::QuantiseActivations {
+            if stage.bindings == bindings && stage.words == words {
+                return;
+            }
+            break;
+        }
+        if stage.writes(x.at) {
+            break;
+        }
+    }
+    recording.push(Stage {
+        shader: Shader::QuantiseActivations,
+        words,
+        bindings,
+        grid: [Extent::Is(((cols / 32) as u32).div_ceil(ROW_THREADS)), Extent::Tokens(1), Extent::Is(1)],
+        weight_bytes: 0,
+    });
 }
 
 /// out = W x: a dispatch for each shard.
 pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
-    let Linear { weight, bias, heads, add, tokens, threads, wanted } = job;
+    let Linear { weight, bias, heads, add, tokens, threads, wanted, int8 } = job;
     let (shape, format) = (weight.shape, weight.format);
     let head_rows = shape.rows / heads;
     assert!(head_rows.is_multiple_of(4) || heads == 1, "a head has whole quads");
@@ -93,6 +128,10 @@ pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
         false => (Word::Tokens, Extent::Tokens(tokens)),
         true => (Word::Wanted, Extent::Wanted(tokens)),
     };
+    let int8 = int8.filter(|_| format.has_codes() && heads == 1 && !wanted);
+    if let Some(to) = int8 {
+        quantise(recording, to, x, shape.cols);
+    }
     for shard in &weight.shards {
         let quads = shard.rows.div_ceil(4) as u32;
         let first_quad = vec4(shard.first_row);
@@ -120,10 +159,15 @@ pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
             bytes: bias.bytes - 4 * shard.first_row as u64,
             ..bias
         });
+        let mut bindings = vec![shard.weights, shard.scales.unwrap_or(shard.weights), bias];
+        match int8 {
+            Some(Quantised { codes, factors }) => bindings.extend([codes, out.at, factors]),
+            None => bindings.extend([x.at, out.at]),
+        }
         recording.push(Stage {
-            shader: Shader::Linear { format, tokens, gated, threads },
+            shader: Shader::Linear { format, tokens, gated, int8: int8.is_some(), threads },
             words,
-            bindings: vec![shard.weights, shard.scales.unwrap_or(shard.weights), bias, x.at, out.at],
+            bindings,
             grid: [Extent::Is(quads.div_ceil(threads.quads)), per, Extent::Is(1)],
             weight_bytes: shard.weights.bytes + shard.scales.map_or(0, |scales| scales.bytes),
         });

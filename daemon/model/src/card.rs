@@ -8,6 +8,7 @@
 //! card/dense.rs      Llama and Qwen2 as stages
 //! card/deepseek.rs   DeepSeek as stages, with places where the processor brings its experts' results
 //! card/fit.rs        how much of a model a card takes
+//! card/rules.rs      the same, where an administrator's rules say it
 //! card/step.rs       a step's numbers as the stages read them
 //! card/run.rs        a step on the card
 //! ```
@@ -19,11 +20,12 @@ mod deepseek;
 mod dense;
 mod fit;
 mod per_head;
+mod rules;
 mod run;
 mod step;
 mod tensors;
 
-use gpu::{CardKind, Counts, Layout, Limits, Recording};
+use gpu::{CardKind, Counts, Layout, Limits, Quantised, Recording};
 use shaders::{KvType, TILE_TOKENS, Threads};
 use weights::{Architecture, Hyperparameters};
 
@@ -34,6 +36,7 @@ use deepseek::Segment;
 
 pub use fit::CardOptions;
 pub(crate) use fit::fitting;
+pub use rules::options_of;
 pub(crate) use run::Card;
 pub use tensors::Tensors;
 
@@ -54,6 +57,10 @@ pub struct CardShape {
     pub kv: KvType,
     /// Routed experts of each layer that lie on the card, at most.
     pub experts: usize,
+    /// Layers that lie there, the first ones.
+    pub layers: usize,
+    /// With all of them, embedding and head lie there, too.
+    pub ends: bool,
 }
 
 /// How a model is to lie on a card, and what is computed there.
@@ -114,8 +121,12 @@ impl CardPlan {
         let mut layout = Layout::new(shape.limits.binding_bytes, shape.limits.buffer_bytes);
         let mut binder = bind::Binder::new(tensors, &mut layout, (shape.experts, shape.kv == KvType::F32));
         let body = match hyper.architecture {
-            Architecture::Llama | Architecture::Qwen2 => Body::Dense(dense::Dense::bind(&mut binder)?),
-            Architecture::DeepSeek2 => Body::DeepSeek(deepseek::DeepSeek::bind(&mut binder)?),
+            Architecture::Llama | Architecture::Qwen2 => {
+                Body::Dense(dense::Dense::bind(&mut binder, (shape.layers, shape.ends))?)
+            }
+            Architecture::DeepSeek2 => {
+                Body::DeepSeek(deepseek::DeepSeek::bind(&mut binder, (shape.layers, shape.ends))?)
+            }
         };
         let uploads = binder.into_uploads();
         let buffers = Buffers::new(&mut layout, &Sizes::of(hyper, shape));
@@ -204,6 +215,12 @@ impl Plan<'_> {
     /// Tokens that share what is read of a weight.
     pub(crate) fn tokens(&self) -> u32 {
         if self.many { TILE_TOKENS } else { 1 }
+    }
+
+    /// Where activations are quantised to: for tiles of tokens, where arithmetic is fast. A single token is read from memory in
+    /// the same time either way.
+    pub(crate) fn int8(&self) -> Option<Quantised> {
+        (self.many && self.shape.kv == KvType::F16).then_some(self.buffers.quantised)
     }
 
     /// The workgroup for a matrix of so many rows: columns are divided where rows alone would leave a card idle. A software

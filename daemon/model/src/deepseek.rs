@@ -80,9 +80,9 @@ impl DeepSeek {
         true
     }
 
-    /// hidden [n_tokens, d_model] <- the last layer's output.
-    pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32]) {
-        for (i, layer) in self.layers.iter().enumerate() {
+    /// hidden [n_tokens, d_model] <- the last layer's output, of layer `from`'s input.
+    pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32], from: usize) {
+        for (i, layer) in self.layers.iter().enumerate().skip(from) {
             let next = self.layers.get(i + 1).and_then(Layer::mixture);
             layer.forward(pass, i, hidden, &mut self.stages, next);
             pass.trace_hidden(i, hidden);

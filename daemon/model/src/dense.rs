@@ -54,13 +54,13 @@ impl Dense {
         Ok(Self { layers, shape, activations: Activations::default() })
     }
 
-    /// hidden [n_tokens, d_model] <- the last layer's output.
-    pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32]) {
+    /// hidden [n_tokens, d_model] <- the last layer's output, of layer `from`'s input.
+    pub(crate) fn forward(&mut self, pass: &mut Pass<'_>, hidden: &mut [f32], from: usize) {
         let Self { layers, shape, activations: a } = self;
         let (hyper, weights, n) = (pass.hyper(), pass.weights, pass.n_tokens());
         let (shape, seqs, positions) = (*shape, pass.batch.seqs(), &pass.batch.positions);
         a.resize(hyper, n);
-        for (i, layer) in layers.iter().enumerate() {
+        for (i, layer) in layers.iter().enumerate().skip(from) {
             let Pass { cpu, kv, rope, .. } = &mut *pass;
             cpu.rms_norm(&mut a.normed, hidden, &layer.attn_norm, hyper.rms_eps);
             let (q, k) = (layer.q.job(weights, &mut a.q), layer.k.job(weights, &mut a.k));

@@ -22,11 +22,11 @@ pub enum Error {
     /// The graphics card cannot be used, or no longer.
     #[error(transparent)]
     Gpu(#[from] gpu::Error),
-    /// The family's layers do not run on a graphics card.
-    #[error("{family} models do not run on a graphics card in this version; leave out --device")]
-    NotOnCard {
-        /// Which.
-        family: String,
+    /// Rules that this version can't follow.
+    #[error("the rules cannot be followed: {what}; `wels plan` derives rules that can")]
+    RulesRefused {
+        /// Which, and what can be done.
+        what: String,
     },
     /// Routed experts cannot be had.
     #[error(transparent)]

@@ -229,8 +229,8 @@ impl Model {
         let mut pass =
             Pass { trace: trace.as_mut(), skip_share, lost, ..Pass::new(weights, cpu, kv, rope, batch) };
         match body {
-            Body::Dense(dense) => dense.forward(&mut pass, hidden),
-            Body::DeepSeek(deepseek) => deepseek.forward(&mut pass, hidden),
+            Body::Dense(dense) => dense.forward(&mut pass, hidden, 0),
+            Body::DeepSeek(deepseek) => deepseek.forward(&mut pass, hidden, 0),
         }
         (pass.failed, pass.lost)
     }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gpu::{Adapter, CardKind, Device, DeviceOptions};
 use model::{CardOptions, Model};
 use tracing::{info, warn};
 
 use crate::cli::Compute;
-use crate::{progress, size};
+use crate::{plan, progress, size};
 
 /// What `--device` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,40 +60,56 @@ const SHADERS: &str = "WELS_SHADERS";
 /// Moves the model to the card that was asked for.
 ///
 /// # Errors
-/// A card was asked for by name and can't be used.
+/// A card was asked for by name and can't be used; the rules can't be followed.
 pub(crate) fn required(model: &mut Model, compute: &Compute) -> Result<()> {
     match compute.device {
         Choice::Cpu => Ok(()),
-        Choice::Auto => {
-            or_without(model, compute);
-            Ok(())
-        }
-        Choice::Card(number) => Ok(move_to(model, compute, number, gpu::adapters())?),
+        Choice::Auto => or_without(model, compute),
+        Choice::Card(number) => match options(model, compute)? {
+            Some(options) => Ok(move_to(model, compute, options, number, gpu::adapters())?),
+            None => Ok(()),
+        },
     }
 }
 
 /// Moves the model to a card, or leaves it on the processor and says why: an answer is worth more than a card.
-pub(crate) fn or_without(model: &mut Model, compute: &Compute) {
+///
+/// # Errors
+/// The rules can't be followed: whoever wrote them is there to read it.
+pub(crate) fn or_without(model: &mut Model, compute: &Compute) -> Result<()> {
     let (number, mut cards) = match compute.device {
-        Choice::Cpu => return,
+        Choice::Cpu => return Ok(()),
         Choice::Auto => (None, gpu::adapters()),
         Choice::Card(number) => (number, gpu::adapters()),
     };
+    let Some(options) = options(model, compute)? else { return Ok(()) };
     if compute.device == Choice::Auto {
         cards.retain(|card| card.kind != CardKind::Software);
         if cards.is_empty() {
-            return;
+            return Ok(());
         }
     }
-    if let Err(error) = move_to(model, compute, number, cards) {
+    if let Err(error) = move_to(model, compute, options, number, cards) {
         warn!(%error, "answers are computed on the processor");
         model.stay_without_card(format!("{error}. Answers are computed on the processor."));
     }
+    Ok(())
+}
+
+/// What is to lie on the card: by rules, or by numbers; `None` where rules leave it empty.
+fn options(model: &Model, compute: &Compute) -> Result<Option<CardOptions>> {
+    let Some(path) = &compute.rules else {
+        let (experts, layers) = (compute.gpu_experts, compute.gpu_layers);
+        return Ok(Some(CardOptions { experts, layers, ends: None }));
+    };
+    let placement = plan::read(path)?;
+    model::options_of(&placement, model.weights()).with_context(|| path.display().to_string())
 }
 
 fn move_to(
     model: &mut Model,
     compute: &Compute,
+    options: CardOptions,
     number: Option<usize>,
     cards: Vec<Adapter>,
 ) -> Result<(), model::Error> {
@@ -101,26 +117,25 @@ fn move_to(
         shaders::reload_from(folder.into());
     }
     let card = Adapter::choose(cards, number)?;
-    let options = DeviceOptions {
+    let device_options = DeviceOptions {
         minimum_limits: std::env::var_os(MINIMUM_LIMITS).is_some(),
         memory: compute.gpu_memory,
         ..DeviceOptions::default()
     };
-    let device = Device::open(&card, options)?;
+    let device = Device::open(&card, device_options)?;
     let bar = progress::bytes(0);
     bar.set_message("to the card");
-    let result =
-        model.move_to_card(device, CardOptions { experts: compute.gpu_experts }, &mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        });
+    let result = model.move_to_card(device, options, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
     bar.finish_and_clear();
     result?;
     if let Some(steps) = std::env::var(LOSE_AFTER).ok().and_then(|steps| steps.parse().ok()) {
         warn!(steps, "the card will be taken away: {LOSE_AFTER} is set");
         model.lose_card_after(steps);
     }
-    info!(card = %card.name, driver = %card.driver, "computing on a graphics card");
+    info!(card = %card.name, layers = model.layers_on_card(), driver = %card.driver, "computing on a graphics card");
     Ok(())
 }
 

@@ -90,7 +90,7 @@ impl Subject {
 }
 
 /// Reads rules.
-fn read(path: &Path) -> Result<Placement> {
+pub(crate) fn read(path: &Path) -> Result<Placement> {
     let mut text = String::new();
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let read = file.take(RULES_BYTES_MAX).read_to_string(&mut text);

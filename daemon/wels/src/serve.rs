@@ -84,7 +84,7 @@ fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let compute =
         Compute { expert_profile: Some(profile(args, &load::model_id(&name))), ..args.compute.clone() };
     let mut model = load::model(&weights, &compute, options)?;
-    card::or_without(&mut model, &compute);
+    card::or_without(&mut model, &compute)?;
     let limits = model.limits();
     info!(path = %path.display(), context = limits.context, kv_tokens = limits.kv_tokens, "model loaded");
     Ok(ServedModel {

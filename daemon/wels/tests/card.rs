@@ -39,9 +39,12 @@ fn there_is_an_answer_whatever_the_card_is() {
     let (without, beside) = said(&chat(&[], &NO_VULKAN));
     assert!(beside.contains("no graphics card with a Vulkan driver was found"), "{beside}");
     assert!(without.len() > 10, "{without}");
-    let (small, beside) = said(&chat(&["--gpu-memory", "50MiB"], &[]));
-    assert!(beside.contains("has 52 MB for a model, and this one takes"), "{beside}");
+    let (small, beside) = said(&chat(&["--gpu-memory", "1MiB"], &[]));
+    assert!(beside.contains("has 1 MB for a model, and this one takes"), "{beside}");
     assert!(small.len() > 10, "{small}");
+    let (part, beside) = said(&chat(&["--gpu-memory", "60MiB"], &[]));
+    assert!(beside.contains("layers=") && !beside.contains("layers=30"), "{beside}");
+    assert!(part.len() > 10, "{part}");
     let (weak, beside) = said(&chat(&[], &[("WELS_GPU_MINIMUM_LIMITS", "1")]));
     assert!(beside.contains("computing on a graphics card"), "{beside}");
     assert_eq!(on_card, weak);

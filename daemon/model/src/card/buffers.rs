@@ -1,6 +1,6 @@
 //! Activations and caches on the card.
 
-use gpu::{Binding, BufferKind, Copy, Layout, Rows};
+use gpu::{Binding, BufferKind, Copy, Layout, Quantised, Rows};
 use kernels::BLOCK_TOKENS;
 use shaders::KvType;
 use weights::Hyperparameters;
@@ -60,7 +60,8 @@ struct MixtureSizes {
 impl Sizes {
     pub(crate) fn of(hyper: &Hyperparameters, shape: &CardShape) -> Self {
         let kv_blocks = shape.kv_tokens.div_ceil(BLOCK_TOKENS);
-        let kv_shape = KvShape::of(hyper, 0);
+        let all = KvShape::of(hyper, 0);
+        let kv_shape = KvShape { n_layers: all.n_layers.min(shape.layers), ..all };
         let group = hyper.n_heads / kv_shape.n_kv_heads;
         let dense = hyper.n_heads * hyper.head_dim;
         let heads = hyper.n_heads;
@@ -136,6 +137,8 @@ pub(crate) struct Buffers {
     /// [n_tokens * top_k, d_expert] and [n_tokens * top_k, d_model].
     pub(crate) expert_ffn: Rows,
     pub(crate) expert_rows: Rows,
+    /// Activations in 8 bits, of the stage at hand.
+    pub(crate) quantised: Quantised,
     /// Parts of attention over a split past.
     pub(crate) parts: Binding,
     /// [HEAD_ROWS, d_model]
@@ -155,6 +158,9 @@ impl Buffers {
         };
         let per_choice = |width: usize| width.checked_div(mixture.top_k).unwrap_or(0);
         let parts = SPLITS_MAX * n.min(SPLIT_TOKENS) * sizes.heads;
+        let widest = [sizes.d_model, sizes.attended, sizes.ffn, latent.q_a].into_iter().max().unwrap_or(0);
+        let quantised =
+            Quantised { codes: rows(n, widest.div_ceil(4)).at, factors: rows(n, widest.div_ceil(8)).at };
         let mut buffers = Self {
             step_layout: sizes.step,
             step: rows(1, sizes.step.words()).at,
@@ -179,6 +185,7 @@ impl Buffers {
             routed: rows(n, mixture.routed),
             expert_ffn: rows(n * mixture.top_k, per_choice(mixture.ffn)),
             expert_rows: rows(n * mixture.top_k, per_choice(mixture.rows)),
+            quantised,
             parts: rows(parts, sizes.value_dim + 4).at,
             wanted: rows(HEAD_ROWS, sizes.d_model),
             logits: rows(HEAD_ROWS, sizes.n_vocab),

@@ -19,7 +19,8 @@ use crate::mla::softmax_scale;
 /// The layers and what stands outside them.
 #[derive(Debug)]
 pub(crate) struct DeepSeek {
-    ends: Ends,
+    /// Where all layers are here.
+    ends: Option<Ends>,
     layers: Vec<Layer>,
 }
 
@@ -89,9 +90,10 @@ pub(crate) struct Segment {
 }
 
 impl DeepSeek {
-    pub(crate) fn bind(binder: &mut Binder<'_>) -> Result<Self, Error> {
-        let ends = Ends::bind(binder)?;
-        let n_layers = binder.tensors().hyper().n_layers;
+    pub(crate) fn bind(binder: &mut Binder<'_>, (layers, ends): (usize, bool)) -> Result<Self, Error> {
+        let all = binder.tensors().hyper().n_layers;
+        let ends = (ends && layers >= all).then(|| Ends::bind(binder)).transpose()?;
+        let n_layers = layers.min(all);
         let layers = (0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?;
         Ok(Self { ends, layers })
     }
@@ -99,7 +101,7 @@ impl DeepSeek {
     /// hidden <- the last layer's output, in segments.
     pub(crate) fn layers(&self, plan: &Plan<'_>) -> Vec<Segment> {
         let mut segments = vec![Segment::default()];
-        self.ends.embed(&mut segments[0].stages, plan);
+        self.ends.iter().for_each(|ends| ends.embed(&mut segments[0].stages, plan));
         for (i, layer) in self.layers.iter().enumerate() {
             let last = segments.last_mut().expect("there is one");
             layer.attend(&mut last.stages, plan, i);
@@ -118,7 +120,7 @@ impl DeepSeek {
     }
 
     pub(crate) fn head(&self, plan: &Plan<'_>) -> Recording {
-        self.ends.head(plan)
+        self.ends.as_ref().map_or_else(Recording::default, |ends| ends.head(plan))
     }
 }
 

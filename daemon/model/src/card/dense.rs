@@ -10,7 +10,8 @@ use crate::Error;
 /// The layers and what stands outside them.
 #[derive(Debug)]
 pub(crate) struct Dense {
-    ends: Ends,
+    /// Where all layers are here.
+    ends: Option<Ends>,
     layers: Vec<Layer>,
 }
 
@@ -34,9 +35,10 @@ struct Layer {
 }
 
 impl Dense {
-    pub(crate) fn bind(binder: &mut Binder<'_>) -> Result<Self, Error> {
-        let ends = Ends::bind(binder)?;
-        let n_layers = binder.tensors().hyper().n_layers;
+    pub(crate) fn bind(binder: &mut Binder<'_>, (layers, ends): (usize, bool)) -> Result<Self, Error> {
+        let all = binder.tensors().hyper().n_layers;
+        let ends = (ends && layers >= all).then(|| Ends::bind(binder)).transpose()?;
+        let n_layers = layers.min(all);
         let layers = (0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?;
         Ok(Self { ends, layers })
     }
@@ -44,7 +46,7 @@ impl Dense {
     /// hidden <- the last layer's output.
     pub(crate) fn layers(&self, plan: &Plan<'_>) -> Recording {
         let mut recording = Recording::default();
-        self.ends.embed(&mut recording, plan);
+        self.ends.iter().for_each(|ends| ends.embed(&mut recording, plan));
         for (i, layer) in self.layers.iter().enumerate() {
             layer.record(&mut recording, plan, i);
         }
@@ -53,7 +55,7 @@ impl Dense {
 
     /// logits <- the head over the rows that are wanted.
     pub(crate) fn head(&self, plan: &Plan<'_>) -> Recording {
-        self.ends.head(plan)
+        self.ends.as_ref().map_or_else(Recording::default, |ends| ends.head(plan))
     }
 }
 
@@ -89,7 +91,16 @@ impl Plan<'_> {
     /// out = W x.
     pub(crate) fn job<'w>(&self, weight: &'w gpu::Weight) -> Linear<'w> {
         let threads = self.threads(weight.shape.rows);
-        Linear { weight, bias: None, heads: 1, add: false, tokens: self.tokens(), threads, wanted: false }
+        Linear {
+            weight,
+            bias: None,
+            heads: 1,
+            add: false,
+            tokens: self.tokens(),
+            threads,
+            wanted: false,
+            int8: self.int8(),
+        }
     }
 
     /// out = W x + b.

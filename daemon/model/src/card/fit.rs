@@ -9,10 +9,14 @@ use super::{CardPlan, CardShape, Tensors};
 use crate::Error;
 
 /// How a model is to lie on a card.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CardOptions {
     /// Routed experts of each layer that lie there; `None` takes as many as fit.
     pub experts: Option<usize>,
+    /// Layers that lie there, the first ones; `None` takes as many as fit.
+    pub layers: Option<usize>,
+    /// With all layers, embedding and head lie there, too; `None` where they fit.
+    pub ends: Option<bool>,
 }
 
 /// Tokens of a step on a card, at most: more make nothing faster there.
@@ -20,7 +24,8 @@ const STEP_TOKENS_MAX: usize = 512;
 /// Tokens of the cache below which a card is not worth having.
 const KV_TOKENS_MIN: usize = 2048;
 
-/// Plans as much of a model as the card takes: the cache gives way first, down to a conversation; experts take what is left.
+/// Plans as much of a model as the card takes: the cache gives way first, down to a conversation, then the last layers, which the processor
+/// computes; experts take what is left.
 ///
 /// # Errors
 /// Not even that fits, or the model has a part that no stage computes.
@@ -39,6 +44,8 @@ pub(crate) fn fitting(
         kv_tokens,
         kv,
         experts: options.experts.unwrap_or(0),
+        layers: options.layers.unwrap_or(usize::MAX),
+        ends: options.ends.unwrap_or(true),
     };
     let mut plan = CardPlan::new(&tensors, &shape)?;
     while plan.layout.largest(BufferKind::Activations) > shape.limits.binding_bytes && shape.step_tokens > 1 {
@@ -53,11 +60,27 @@ pub(crate) fn fitting(
         shape.kv_tokens = kept;
         plan = CardPlan::new(&tensors, &shape)?;
     }
-    if options.experts.is_none() {
+    if options.layers.is_none() && plan.bytes() > memory {
+        shape.ends = false;
+        shape.layers = layers_that_fit(&tensors, &shape, memory);
+        plan = CardPlan::new(&tensors, &shape)?;
+    }
+    if options.experts.is_none() && shape.layers >= tensors.hyper().n_layers {
         shape.experts = experts_that_fit(&tensors, &shape, memory.saturating_sub(plan.bytes()));
         plan = CardPlan::new(&tensors, &shape)?;
     }
     Ok((plan, shape))
+}
+
+/// Layers that fit into so many bytes; at least one, which may not.
+fn layers_that_fit(tensors: &Tensors<'_>, shape: &CardShape, memory: u64) -> usize {
+    let fits = |layers: &usize| {
+        let plan = CardPlan::new(tensors, &CardShape { layers: *layers, ..*shape });
+        plan.is_ok_and(|plan| plan.bytes() <= memory)
+    };
+    let n_layers = tensors.hyper().n_layers;
+    let counts: Vec<usize> = (1..=n_layers).collect();
+    counts.partition_point(fits).max(1)
 }
 
 /// Experts of each layer that fit into so many bytes.

@@ -7,7 +7,7 @@ use kernels::{Choice, RopeTable};
 use weights::Weights;
 
 use super::buffers::{Buffers, HEAD_ROWS};
-use super::{CardPlan, Handover, Route};
+use super::{CardPlan, CardShape, Handover, Route};
 use crate::batch::Batch;
 
 /// A model in a card's memory.
@@ -17,6 +17,9 @@ pub(crate) struct Card {
     buffers: Buffers,
     route: Route,
     n_vocab: usize,
+    /// Layers that lie here, and whether these are all.
+    layers: usize,
+    is_whole: bool,
     /// Steps after which the card is taken away: for tests.
     steps_left: Option<usize>,
     /// What the processor gets and gives for a layer's experts.
@@ -35,7 +38,7 @@ impl Card {
     /// The card has too little memory, or was lost.
     pub(crate) fn load(
         device: Device,
-        plan: CardPlan,
+        (plan, shape): (CardPlan, CardShape),
         weights: &Weights,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, gpu::Error> {
@@ -54,6 +57,8 @@ impl Card {
             buffers,
             route,
             n_vocab: weights.hyper().n_vocab,
+            layers: shape.layers.min(weights.hyper().n_layers),
+            is_whole: shape.ends && shape.layers >= weights.hyper().n_layers,
             steps_left: None,
             x: Vec::new(),
             choices: Vec::new(),
@@ -71,6 +76,11 @@ impl Card {
         self.steps_left = Some(steps);
     }
 
+    /// Layers that lie here, from the first on, where others do not.
+    pub(crate) fn part(&self) -> Option<usize> {
+        (!self.is_whole).then_some(self.layers)
+    }
+
     pub(crate) fn start_profile(&mut self) -> bool {
         self.program.start_profile()
     }
@@ -86,21 +96,52 @@ impl Card {
     /// The card was lost.
     pub(crate) fn step(
         &mut self,
-        batch: &Batch,
-        rope: &RopeTable,
+        (batch, rope): (&Batch, &RopeTable),
         wanted: &[usize],
         logits: &mut Vec<f32>,
         routed: &mut Routed<'_>,
     ) -> Result<(), gpu::Error> {
+        logits.clear();
+        let (mut run, counts) = self.layers(batch, rope, routed)?;
+        let mut pieces = wanted.chunks(HEAD_ROWS);
+        // The last layers and the first rows of logits in one submit: a token waits once.
+        let first = pieces.next().unwrap_or_default();
+        self.head(&mut run, &counts, first, logits)?;
+        pieces.try_for_each(|rows| self.head(&mut Vec::new(), &counts, rows, logits))
+    }
+
+    /// Runs a batch through the layers that lie here: hidden [n_tokens, d_model], embedded <- the last one's output.
+    ///
+    /// # Errors
+    /// The card was lost.
+    pub(crate) fn first_layers(
+        &mut self,
+        (batch, rope): (&Batch, &RopeTable),
+        hidden: &mut [f32],
+        routed: &mut Routed<'_>,
+    ) -> Result<(), gpu::Error> {
+        let at = self.buffers.hidden.at;
+        self.program.write(at, bytemuck::cast_slice(hidden));
+        let (run, counts) = self.layers(batch, rope, routed)?;
+        let copy = Copy { from: at, bytes: size_of_val(hidden) as u64 };
+        let pending = self.program.run(&run, &counts, &[copy])?;
+        self.program.finish(pending, |bytes| hidden.copy_from_slice(bytemuck::cast_slice(bytes)))
+    }
+
+    /// Runs all layers but the stages behind the last handover: which these are, and what there is of everything.
+    fn layers(
+        &mut self,
+        batch: &Batch,
+        rope: &RopeTable,
+        routed: &mut Routed<'_>,
+    ) -> Result<(Vec<usize>, Counts), gpu::Error> {
         if let Some(left) = &mut self.steps_left {
             match left.checked_sub(1) {
                 Some(fewer) => *left = fewer,
                 None => self.program.device().lose(),
             }
         }
-        logits.clear();
         let counts = self.buffers.step_layout.write(&self.program, self.buffers.step, batch, rope);
-        let mut pieces = wanted.chunks(HEAD_ROWS);
         let many = usize::from(batch.len() > 1);
         let mut run = Vec::new();
         for leg in self.route.segments.clone() {
@@ -110,10 +151,7 @@ impl Card {
                 run.clear();
             }
         }
-        // The last layers and the first rows of logits in one submit: a token waits once.
-        let first = pieces.next().unwrap_or_default();
-        self.head(&mut run, &counts, first, logits)?;
-        pieces.try_for_each(|rows| self.head(&mut Vec::new(), &counts, rows, logits))
+        Ok((run, counts))
     }
 
     /// Runs stages up to the router, then lets card and processor compute their experts side by side.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kernels::{Choice, Precision};
+use kernels::{Choice, Fit, Precision};
 use shaders::KvType;
+use weights::Weights;
 
 use super::{Body, Model, failures};
 use crate::Error;
@@ -36,7 +37,7 @@ impl Model {
         let Limits { kv_tokens, context, step_tokens, .. } = self.limits;
         let (plan, shape) =
             card::fitting(&self.weights, &device, (kv, kv_tokens, context, step_tokens), options)?;
-        self.card = Some(Card::load(device, plan, &self.weights, progress)?);
+        self.card = Some(Card::load(device, (plan, shape), &self.weights, progress)?);
         self.limits.step_tokens = shape.step_tokens;
         if shape.kv_tokens < kv_tokens {
             let layers = KvShape::of(self.weights.hyper(), usize::from(self.draft.is_some()));
@@ -67,6 +68,17 @@ impl Model {
         self.card.iter_mut().for_each(|card| card.lose_after(steps));
     }
 
+    /// Layers that a card computes, the first ones.
+    pub fn layers_on_card(&self) -> usize {
+        let all = self.weights.hyper().n_layers;
+        self.card.as_ref().map_or(0, |card| card.part().unwrap_or(all))
+    }
+
+    /// The weights, for their names and shapes.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// The card that computes.
     pub fn card(&self) -> Option<&gpu::Device> {
         self.card.as_ref().map(Card::device)
@@ -79,8 +91,12 @@ impl Model {
         logits: &mut Vec<f32>,
     ) -> Option<Vec<Failure>> {
         let batch = Batch::of_chunks(&self.kv, chunks);
-        let Self { weights, body, rope, kv, cpu, card, skip_share, .. } = self;
+        let Self { weights, ends, body, rope, kv, cpu, card, hidden, skip_share, .. } = self;
         let card = card.as_mut()?;
+        if card.part().is_some() {
+            hidden.fit(batch.len() * weights.hyper().d_model);
+            cpu.embed(hidden, &ends.embedding.matrix(weights), &batch.ids);
+        }
         let lost = skip_share.map_or_else(Vec::new, |_| vec![0.0; batch.len()]);
         let mut pass = Pass { skip_share: *skip_share, lost, ..Pass::new(weights, cpu, kv, rope, &batch) };
         if let Body::DeepSeek(deepseek) = body {
@@ -91,10 +107,16 @@ impl Model {
                 deepseek.routed(&mut pass, layer, (x, out), choices);
             }
         };
-        let result = card.step(&batch, rope, &batch.wanted_rows(chunks), logits, &mut routed);
-        if let Body::DeepSeek(deepseek) = body {
-            deepseek.end_layers();
-            deepseek.end_step();
+        let (wanted, part) = (batch.wanted_rows(chunks), card.part());
+        let result = match part {
+            None => card.step((&batch, rope), &wanted, logits, &mut routed),
+            Some(_) => card.first_layers((&batch, rope), hidden, &mut routed),
+        };
+        match (body, part.filter(|_| result.is_ok())) {
+            (Body::Dense(dense), Some(from)) => dense.forward(&mut pass, hidden, from),
+            (Body::DeepSeek(deepseek), Some(from)) => deepseek.forward(&mut pass, hidden, from),
+            (Body::DeepSeek(deepseek), None) => deepseek.end_layers(),
+            (Body::Dense(_), None) => {}
         }
         let Pass { failed, lost, .. } = pass;
         if let Err(error) = result {
@@ -103,6 +125,12 @@ impl Model {
             let reason = format!("{error}; answers are computed on the processor, and take longer");
             self.without_card = Some(Notice { card_lost: true, reason });
             return None;
+        }
+        if part.is_some() {
+            self.head(&wanted, logits);
+        }
+        if let Body::DeepSeek(deepseek) = &mut self.body {
+            deepseek.end_step();
         }
         self.note_lost(&batch, chunks, &lost);
         for chunk in chunks {

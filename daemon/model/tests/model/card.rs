@@ -23,7 +23,9 @@ fn on_card(model: Model, options: DeviceOptions) -> Model {
 }
 
 fn with_experts(mut model: Model, options: DeviceOptions, experts: Option<usize>) -> Model {
-    model.move_to_card(device(options), CardOptions { experts }, &mut |_, _| {}).unwrap();
+    model
+        .move_to_card(device(options), CardOptions { experts, ..CardOptions::default() }, &mut |_, _| {})
+        .unwrap();
     model
 }
 
@@ -119,6 +121,22 @@ fn a_card_with_too_little_memory_says_so_and_the_processor_goes_on() {
     let error = model.move_to_card(small, CardOptions::default(), &mut |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("has 1 MB for a model, and this one takes"), "{error}");
     agrees(model, "tiny-llama/expected.safetensors", TOLERANCE);
+}
+
+/// The first layers on the card, the others, with what stands outside them, on the processor.
+fn partly(name: &str, layers: usize) -> Model {
+    let mut model = bind(&fixtures::folder(name).path, Precision::F32, 512);
+    let options = CardOptions { experts: Some(1), layers: Some(layers), ..CardOptions::default() };
+    model.move_to_card(device(DeviceOptions::default()), options, &mut |_, _| {}).unwrap();
+    model
+}
+
+#[test]
+fn layers_are_shared_by_card_and_processor() {
+    for name in ["tiny-llama", "tiny-deepseek-v3"] {
+        agrees(partly(name, 1), &format!("{name}/expected.safetensors"), TOLERANCE);
+        agrees(partly(name, 2), &format!("{name}/expected.safetensors"), TOLERANCE);
+    }
 }
 
 #[test]

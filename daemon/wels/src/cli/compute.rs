@@ -20,9 +20,17 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) gpu_memory: Option<u64>,
 
+    /// What of the model lies on the graphics card: rules, as `wels plan --write` writes them.
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["gpu_experts", "gpu_layers"])]
+    pub(crate) rules: Option<PathBuf>,
+
     /// Routed experts of each layer that lie on the graphics card; by default as many as fit.
     #[arg(long, value_name = "N")]
     pub(crate) gpu_experts: Option<usize>,
+
+    /// Layers that lie on the graphics card, the first ones; by default as many as fit. The processor computes the others.
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu_layers: Option<usize>,
 
     /// Threads; by default one a core.
     #[arg(long, value_name = "N")]

@@ -40,6 +40,8 @@ fn way(tensors: &Tensors<'_>, name: &'static str, experts: usize) -> Result<Way>
         kv_tokens: 2 * PAST,
         kv: KvType::F16,
         experts,
+        layers: usize::MAX,
+        ends: true,
     };
     let cost = CardPlan::new(tensors, &shape)?.step_cost(1, PAST);
     let read_share = cost.weight_bytes as f64 / tensors.needed_bytes(experts > 0) as f64;
