@@ -48,10 +48,10 @@ fn of_model(args: &Bench, path: &Path) -> Result<()> {
         None => None,
     };
     let limits = Limits::probe(&args.compute)?;
-    let predicted = Predicted::of(args, &weights, &limits)?;
     let start = Instant::now();
     let mut model = open(args, &weights, questions.as_ref())?;
     let load_s = start.elapsed().as_secs_f64();
+    let predicted = Predicted::of(args, &weights, &limits, model.card())?;
     let reading = Reading::of(&weights);
     let prefilled = speed::prefill(&mut model, args)?;
     let decode = args.sequences.iter().map(|n| speed::decode(&mut model, args, &reading, *n));

@@ -1,7 +1,8 @@
 //! What `wels plan` would have said of this run.
 
 use anyhow::Result;
-use model::placement::{Fact, Machine, ModelShape, Placement, Plan, Workload, evaluate};
+use gpu::CardKind;
+use model::placement::{Fact, Machine, ModelShape, Placement, Plan, Workload, derive, evaluate};
 use serde_json::{Value, json};
 use tracing::warn;
 use weights::Weights;
@@ -15,20 +16,33 @@ use crate::{plan, streaming};
 pub(super) struct Predicted(Plan);
 
 impl Predicted {
-    /// For the processor, as the model is going to run; `None` for reference arithmetic, which nobody waits for, and where a
-    /// plan would leave more memory free than there is.
+    /// For where the model runs; `None` for reference arithmetic, which nobody waits for, for a software device, of which
+    /// nothing is known, and where a plan would leave more memory free than there is.
     ///
     /// # Errors
     /// The drive can't be measured.
-    pub(super) fn of(args: &Bench, weights: &Weights, limits: &Limits) -> Result<Option<Self>> {
-        if args.precision == Precision::F32 {
+    pub(super) fn of(
+        args: &Bench,
+        weights: &Weights,
+        limits: &Limits,
+        card: Option<&gpu::Device>,
+    ) -> Result<Option<Self>> {
+        if args.precision == Precision::F32 || card.is_some_and(|card| card.kind == CardKind::Software) {
             return Ok(None);
         }
-        let machine = machine(args, weights, limits)?;
+        let mut machine = machine(args, weights, limits)?;
         let depth_tokens = args.depth + args.decode / 2;
         let workload =
             Workload { context_tokens: args.depth + args.decode, depth_tokens, prompt_tokens: args.prefill };
-        match evaluate(&Placement::on_cpu(), &ModelShape::of(weights), &machine, &workload) {
+        let shape = ModelShape::of(weights);
+        let plan = match card.and_then(|card| card.limits.memory_bytes) {
+            Some(bytes) => {
+                machine.vram_bytes = Fact::found(bytes);
+                derive(&shape, &machine, &workload)
+            }
+            None => evaluate(&Placement::on_cpu(), &shape, &machine, &workload),
+        };
+        match plan {
             Ok(plan) => Ok(Some(Self(plan))),
             Err(error) => {
                 warn!(%error, "speed was not predicted");
