@@ -5,7 +5,7 @@
 // arXiv:2205.14135). With one split the result goes to `out`, else each split's maximum, sum and unnormed values go to
 // `parts` for `attention_combine`.
 //
-// q: [n_tokens, heads, key_width]; out: [n_tokens, heads, value_width]; keys, values: as `kv_write` leaves them; widths in
+// q: [n_tokens, q_stride], of which heads * key_width; out: [n_tokens, heads, value_width]; keys, values: as `kv_write` leaves them; widths in
 // vectors of four; parts: [n_splits, n_tokens * heads, value_width + 1], the last being (maximum, sum, 0, 0).
 struct Attention {
     n_tokens: u32,
@@ -23,6 +23,8 @@ struct Attention {
     split: u32,
     // Width of a row of `values`, of which the first `value_width` count: latent attention's lie within its keys.
     value_row: u32,
+    // From one token's queries to the next.
+    q_stride: u32,
 }
 var<immediate> p: Attention;
 
@@ -53,14 +55,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) m
     let table = step[tile + 3u];
     let kv_head = wg.y;
     let heads = p.group * p.n_kv_heads;
-    // Of each row: where its head lies, and how many positions it sees.
+    // Of each row: where its result goes, where its query lies, and how many positions it sees.
     var places: array<u32, ROWS>;
+    var queries: array<u32, ROWS>;
     var seen: array<u32, ROWS>;
     var end = 0u;
     for (var r = 0u; r < ROWS; r++) {
         let row = first_row + min(r, n_rows - 1u);
         let at = token + row / p.group;
-        places[r] = at * heads + kv_head * p.group + row % p.group;
+        let head = kv_head * p.group + row % p.group;
+        places[r] = at * heads + head;
+        queries[r] = at * p.q_stride + head * p.key_width;
         seen[r] = step[p.positions + at] + 1u;
         end = max(end, seen[r]);
     }
@@ -80,7 +85,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) m
         for (var d = 0u; d < p.key_width; d++) {
             let k = widen_kv(keys[key + d * BLOCK]);
             for (var r = 0u; r < 4u; r++) {
-                dots[r] += dot(q[places[rows_of + r] * p.key_width + d], k);
+                dots[r] += dot(q[queries[rows_of + r] + d], k);
             }
         }
         for (var r = 0u; r < 4u; r++) {

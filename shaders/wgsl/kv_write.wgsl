@@ -7,6 +7,7 @@ struct KvWrite {
     heads: u32,
     width: u32,
     stride: u32,
+    offset: u32,
     slots: u32,
 }
 var<immediate> p: KvWrite;
@@ -22,5 +23,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let slot = step[p.slots + id.y];
     let line = (slot >> 5u) * p.heads * p.width + id.x;
-    cache[line * 32u + (slot & 31u)] = narrow_kv(x[id.y * p.stride + id.x]);
+    cache[line * 32u + (slot & 31u)] = narrow_kv(x[id.y * p.stride + p.offset + id.x]);
 }

@@ -28,6 +28,12 @@ impl Binding {
         self.bytes
     }
 
+    /// Bytes from `offset` on.
+    pub fn from(&self, offset: u64) -> Self {
+        assert!(offset < self.bytes, "within the part");
+        Self { offset: self.offset + offset, bytes: self.bytes - offset, ..*self }
+    }
+
     /// The first bytes of the part.
     pub fn first(&self, bytes: u64) -> Self {
         assert!(bytes <= self.bytes, "a part of the part");

@@ -44,6 +44,11 @@ impl Rows {
         Self { at, stride, offset: 0, head_stride: 0 }
     }
 
+    /// The same rows from another value on.
+    pub fn at_offset(self, offset: usize) -> Self {
+        Self { offset, ..self }
+    }
+
     /// The same buffer with narrower rows, side by side.
     pub fn of_width(self, width: usize) -> Self {
         Self { stride: width, ..self }
@@ -296,7 +301,14 @@ pub fn kv_write(
     let line = heads as u32 * vec4(width);
     recording.push(Stage {
         shader: Shader::KvWrite { kv },
-        words: vec![Word::Tokens, is(heads as u32), is(vec4(width)), is(vec4(x.stride)), is(slots)],
+        words: vec![
+            Word::Tokens,
+            is(heads as u32),
+            is(vec4(width)),
+            is(vec4(x.stride)),
+            is(vec4(x.offset)),
+            is(slots),
+        ],
         bindings: vec![x.at, step, cache],
         grid: [Extent::Is(line.div_ceil(PART_THREADS)), Extent::Tokens(1), Extent::Is(1)],
         weight_bytes: 0,
@@ -332,7 +344,7 @@ pub struct Attention {
 pub fn attention(
     recording: &mut Recording,
     job: Attention,
-    q: Binding,
+    q: Rows,
     (keys, values): (Binding, Binding),
     (out, parts): (Binding, Binding),
 ) {
@@ -349,11 +361,12 @@ pub fn attention(
         is(positions),
         Word::Split,
         is(vec4(value_row)),
+        is(vec4(q.stride)),
     ];
     recording.push(Stage {
         shader: Shader::Attention { kv, wide: value_dim > 256 },
         words,
-        bindings: vec![q, keys, values, step, out, parts],
+        bindings: vec![q.at, keys, values, step, out, parts],
         grid: [Extent::Tiles, Extent::Is(kv_heads as u32), Extent::Splits],
         weight_bytes: 0,
     });

@@ -115,7 +115,13 @@ impl Past {
             tiles,
             positions,
         };
-        gpu::attention(&mut card.recording, job, q_at, (k_cache, v_cache), (out, parts));
+        gpu::attention(
+            &mut card.recording,
+            job,
+            Rows::new(q_at, heads * key_dim),
+            (k_cache, v_cache),
+            (out, parts),
+        );
         let (splits, split) = (n_splits as u32, split as u32);
         let counts = Counts { tokens: 3, tiles: n_tiles, splits, split, ..Counts::default() };
         let got = card.run(counts, &[], out, 3 * heads * value_dim);

@@ -49,6 +49,13 @@ pub(crate) struct Projection {
     pub(crate) bias: Option<Binding>,
 }
 
+/// Projections of the same activations, side by side in one buffer: one weight where the file lets them lie so.
+#[derive(Debug)]
+pub(crate) struct Stacked {
+    /// Each with the place of its first value.
+    pub(crate) pieces: Vec<(Projection, usize)>,
+}
+
 /// A gated feed-forward on the card.
 #[derive(Debug)]
 pub(crate) struct FeedForward {
@@ -104,6 +111,42 @@ impl<'a> Binder<'a> {
             None => None,
         };
         Ok(Projection { weight, bias })
+    }
+
+    /// Projections of one input, [rows, cols] each: one below the other where they are of one format and of whole blocks of
+    /// rows, and all or none have a bias.
+    pub(crate) fn stacked(&mut self, stages: &[(String, usize)], cols: usize) -> Result<Stacked, Error> {
+        let mut dtypes = Vec::new();
+        for (stage, rows) in stages {
+            dtypes.push(self.tensors.require(&format!("{stage}.weight"), &[*rows, cols])?.dtype);
+        }
+        let bias = |stage: &str| format!("{stage}.bias");
+        let biased = stages.iter().filter(|(stage, _)| self.tensors.get(&bias(stage)).is_some()).count();
+        let block = if dtypes[0] == DType::F8E4M3 { SCALE_BLOCK } else { LANES };
+        let fits = dtypes.iter().all(|dtype| *dtype == dtypes[0])
+            && stages.iter().all(|(_, rows)| rows.is_multiple_of(block))
+            && (biased == 0 || biased == stages.len());
+        let starts = stages.iter().scan(0, |start, (_, rows)| {
+            *start += rows;
+            Some(*start - rows)
+        });
+        let starts: Vec<usize> = starts.collect();
+        if !fits {
+            let pieces = stages.iter().zip(starts);
+            let pieces = pieces.map(|((stage, rows), at)| Ok((self.projection(stage, *rows, cols)?, at)));
+            return Ok(Stacked { pieces: pieces.collect::<Result<_, Error>>()? });
+        }
+        let rows = stages.iter().map(|(_, rows)| rows).sum();
+        let weight = self.layout.weight(WeightShape { dtype: dtypes[0], rows, cols, parts: 1 });
+        let together = (biased > 0).then(|| self.layout.vector(rows));
+        for ((stage, rows), at) in stages.iter().zip(starts) {
+            self.uploads.push(Upload::Matrix(vec![format!("{stage}.weight")], weight.clone(), at));
+            if let Some(together) = together {
+                self.tensors.require(&bias(stage), &[*rows])?;
+                self.uploads.push(Upload::Vector(bias(stage), together.from(4 * at as u64)));
+            }
+        }
+        Ok(Stacked { pieces: vec![(Projection { weight, bias: together }, 0)] })
     }
 
     /// `blk.N.ffn_gate{suffix}` and its like.

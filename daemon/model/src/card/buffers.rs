@@ -23,7 +23,6 @@ pub(crate) struct Sizes {
     step_tokens: usize,
     d_model: usize,
     q: usize,
-    kv: usize,
     attended: usize,
     ffn: usize,
     n_vocab: usize,
@@ -86,8 +85,9 @@ impl Sizes {
             step: StepLayout::new(shape.step_tokens, kv_blocks, hyper.rope.dim, group),
             step_tokens: shape.step_tokens,
             d_model: hyper.d_model,
-            q: hyper.mla.map_or(dense, |mla| heads * (mla.nope_dim + mla.rope_dim)),
-            kv: if hyper.mla.is_some() { 0 } else { hyper.n_kv_heads * hyper.head_dim },
+            q: hyper.mla.map_or(dense + 2 * hyper.n_kv_heads * hyper.head_dim, |mla| {
+                heads * (mla.nope_dim + mla.rope_dim)
+            }),
             attended: hyper.mla.map_or(dense, |mla| heads * mla.v_dim),
             ffn: hyper.d_ff.max(shared),
             n_vocab: hyper.n_vocab,
@@ -114,9 +114,8 @@ pub(crate) struct Buffers {
     /// The residual stream.
     pub(crate) hidden: Rows,
     pub(crate) normed: Rows,
+    /// Queries; without latent attention keys and values behind them.
     pub(crate) q: Rows,
-    pub(crate) k: Rows,
-    pub(crate) v: Rows,
     pub(crate) attended: Rows,
     pub(crate) gate: Rows,
     pub(crate) up: Rows,
@@ -167,8 +166,6 @@ impl Buffers {
             hidden: rows(n, sizes.d_model),
             normed: rows(n, sizes.d_model),
             q: rows(n, sizes.q),
-            k: rows(n, sizes.kv),
-            v: rows(n, sizes.kv),
             attended: rows(n, sizes.attended),
             gate: rows(n, sizes.ffn),
             up: rows(n, sizes.ffn),

@@ -205,7 +205,7 @@ impl LatentAttention {
             tiles: b.step_layout.tiles,
             positions: b.step_layout.positions,
         };
-        gpu::attention(to, attention, b.q_latent.at, (keys, keys), (b.attended_latent.at, b.parts));
+        gpu::attention(to, attention, b.q_latent, (keys, keys), (b.attended_latent.at, b.parts));
         let (from, onto) = (b.attended_latent.with_heads(rank), b.attended.with_heads(mla.v_dim));
         gpu::linear(to, Linear { heads, ..plan.job(&self.v_b) }, from, onto);
         plan.project_onto(to, &self.o, b.attended, b.hidden);

@@ -4,7 +4,7 @@ use gpu::{Binding, Linear, Recording, Rows};
 use tensor::reference::RopePairs;
 
 use super::Plan;
-use super::bind::{Binder, FeedForward, GateUp, Projection};
+use super::bind::{Binder, FeedForward, GateUp, Projection, Stacked};
 use crate::Error;
 
 /// The layers and what stands outside them.
@@ -26,9 +26,7 @@ pub(crate) struct Ends {
 #[derive(Debug)]
 struct Layer {
     attn_norm: Binding,
-    q: Projection,
-    k: Projection,
-    v: Projection,
+    qkv: Stacked,
     o: Projection,
     ffn_norm: Binding,
     ffn: FeedForward,
@@ -109,6 +107,13 @@ impl Plan<'_> {
         gpu::linear(recording, job, x, out);
     }
 
+    /// The same of projections side by side.
+    pub(crate) fn project_stacked(&self, recording: &mut Recording, stacked: &Stacked, x: Rows, out: Rows) {
+        for (projection, at) in &stacked.pieces {
+            self.project(recording, projection, x, out.at_offset(out.offset + at));
+        }
+    }
+
     /// out = W x + b + out.
     pub(crate) fn project_onto(
         &self,
@@ -175,9 +180,8 @@ impl Layer {
         let name = |stage: &str| format!("blk.{layer}.{stage}");
         Ok(Self {
             attn_norm: binder.vector(&name("attn_norm.weight"), d)?,
-            q: binder.projection(&name("attn_q"), d_q, d)?,
-            k: binder.projection(&name("attn_k"), d_kv, d)?,
-            v: binder.projection(&name("attn_v"), d_kv, d)?,
+            qkv: binder
+                .stacked(&[(name("attn_q"), d_q), (name("attn_k"), d_kv), (name("attn_v"), d_kv)], d)?,
             o: binder.projection(&name("attn_output"), d, d_q)?,
             ffn_norm: binder.vector(&name("ffn_norm.weight"), d)?,
             ffn: binder.feed_forward(layer, "", hyper.d_ff)?,
@@ -188,15 +192,15 @@ impl Layer {
         let (hyper, b) = (plan.hyper, plan.buffers);
         let (heads, kv_heads, dim) = (hyper.n_heads, hyper.n_kv_heads, hyper.head_dim);
         plan.norm(to, self.attn_norm, hyper.d_model, b.hidden, b.normed);
-        plan.project(to, &self.q, b.normed, b.q);
-        plan.project(to, &self.k, b.normed, b.k);
-        plan.project(to, &self.v, b.normed, b.v);
-        plan.rotate(to, heads, b.q.with_heads(dim));
-        plan.rotate(to, kv_heads, b.k.with_heads(dim));
+        plan.project_stacked(to, &self.qkv, b.normed, b.q);
+        // Queries, then keys: one row of heads.
+        plan.rotate(to, heads + kv_heads, b.q.with_heads(dim));
         let (keys, values) = b.kv[layer];
         let slots = (b.step, b.step_layout.slots);
-        gpu::kv_write(to, plan.shape.kv, (kv_heads, dim), slots, (b.k, keys));
-        gpu::kv_write(to, plan.shape.kv, (kv_heads, dim), slots, (b.v, values));
+        let k = b.q.at_offset(heads * dim);
+        let v = b.q.at_offset((heads + kv_heads) * dim);
+        gpu::kv_write(to, plan.shape.kv, (kv_heads, dim), slots, (k, keys));
+        gpu::kv_write(to, plan.shape.kv, (kv_heads, dim), slots, (v, values));
         let attention = gpu::Attention {
             heads,
             kv_heads,
@@ -209,7 +213,7 @@ impl Layer {
             tiles: b.step_layout.tiles,
             positions: b.step_layout.positions,
         };
-        gpu::attention(to, attention, b.q.at, (keys, values), (b.attended.at, b.parts));
+        gpu::attention(to, attention, b.q, (keys, values), (b.attended.at, b.parts));
         plan.project_onto(to, &self.o, b.attended, b.hidden);
 
         plan.norm(to, self.ffn_norm, hyper.d_model, b.hidden, b.normed);
