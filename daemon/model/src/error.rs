@@ -22,6 +22,17 @@ pub enum Error {
     /// The graphics card cannot be used, or no longer.
     #[error(transparent)]
     Gpu(#[from] gpu::Error),
+    /// The card computes something else than the processor.
+    #[error(
+        "{card} computes wrongly (its results are {likeness:.3} alike to the processor's, 1 is the same): update its driver, and \
+         tell us; answers do not come from it"
+    )]
+    CardWrong {
+        /// The card.
+        card: String,
+        /// Cosine of the logits.
+        likeness: f64,
+    },
     /// Rules that this version can't follow.
     #[error("the rules cannot be followed: {what}; `wels plan` derives rules that can")]
     RulesRefused {

@@ -7,12 +7,17 @@ use shaders::KvType;
 use weights::Weights;
 
 use super::{Body, Model, failures};
-use crate::Error;
 use crate::batch::Batch;
 use crate::card::{self, Card, CardOptions};
-use crate::forward::{Chunk, Failure, Limits, Notice};
+use crate::forward::{Chunk, Failure, Forward, Limits, LogitsOf, Notice};
 use crate::kv::{KvCache, KvShape};
 use crate::pass::Pass;
+use crate::{Error, TokenId};
+
+/// Tokens that card and processor compute in turn before the card serves.
+const CHECK_TOKENS: TokenId = 12;
+/// Cosine of their logits, at least: 8-bit activations against f32 come to 0.999, a wrong sum to anything.
+const LIKENESS_MIN: f64 = 0.98;
 
 impl Model {
     /// Moves the layers to a graphics card; `progress` is told of bytes done, of all. The processor stays ready to go on
@@ -45,7 +50,40 @@ impl Model {
             self.limits.kv_tokens = self.kv.capacity();
             self.limits.context = context.min(self.kv.capacity());
         }
+        self.compare_with_processor()
+    }
+
+    /// Lets card and processor compute the same few tokens: a driver that computes wrongly is found before anybody reads what
+    /// it makes. Not where experts are read from a drive, which would take long.
+    fn compare_with_processor(&mut self) -> Result<(), Error> {
+        if self.weights.is_resident() {
+            return Ok(());
+        }
+        let n_vocab = self.limits.n_vocab as TokenId;
+        let tokens: Vec<TokenId> = (0..CHECK_TOKENS).map(|i| (i * 7919 + 17) % n_vocab).collect();
+        let on_card = self.last_logits(&tokens)?;
+        let Some(card) = self.card.take() else {
+            let reason = self.without_card.take().map_or_else(String::new, |notice| notice.reason);
+            return Err(gpu::Error::Lost { reason }.into());
+        };
+        let on_processor = self.last_logits(&tokens)?;
+        let likeness = cosine(&on_card, &on_processor);
+        if likeness < LIKENESS_MIN {
+            let name = card.device().name.clone();
+            return Err(Error::CardWrong { card: name, likeness });
+        }
+        self.card = Some(card);
         Ok(())
+    }
+
+    /// Logits behind some tokens, of a sequence of their own.
+    fn last_logits(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, Error> {
+        let mut logits = Vec::new();
+        let Some(seq) = self.open(tokens.len()) else { return Ok(logits) };
+        let chunk = Chunk { seq, tokens, logits: LogitsOf::Last };
+        let stepped = self.step(&[chunk], &mut logits);
+        self.close(seq);
+        stepped.map(|_| logits)
     }
 
     /// Notes why no card computes, for who asks [`notice`](Forward::notice).
@@ -149,6 +187,32 @@ impl Model {
                 batch.push(&self.kv, chunk.seq, i * self.limits.step_tokens, piece);
                 self.layers(&batch);
             }
+        }
+    }
+}
+
+/// Cosine of the angle between two vectors; 0 where there is none: one is zero or not finite, or lengths differ.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    if a.len() != b.len() {
+        return 0.0;
+    }
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    if cosine.is_finite() { cosine } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_logits_are_not_alike() {
+        let right: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
+        let noisy: Vec<f32> = right.iter().enumerate().map(|(i, x)| x + 0.02 * (i as f32).cos()).collect();
+        assert!(cosine(&right, &noisy) >= LIKENESS_MIN);
+        let shifted: Vec<f32> = right.iter().cycle().skip(1).take(100).copied().collect();
+        for wrong in [shifted, vec![0.0; 100], vec![f32::NAN; 100], Vec::new()] {
+            assert!(cosine(&right, &wrong) < LIKENESS_MIN, "{wrong:?}");
         }
     }
 }
