@@ -258,7 +258,7 @@ impl Shader {
     fn files(self) -> Vec<&'static str> {
         let with_format = |format: Format, stage| {
             let (needs, file) = format.files();
-            [&["part/weights.wgsl"], needs, &[file, stage]].concat()
+            [&["part/weights.wgsl", "part/silu.wgsl"], needs, &[file, stage]].concat()
         };
         let kv_file = |kv| match kv {
             KvType::F32 => "part/kv_f32.wgsl",
@@ -273,7 +273,7 @@ impl Shader {
             Self::KvWrite { kv } => vec![kv_file(kv), "kv_write.wgsl"],
             Self::Attention { kv, .. } => vec![kv_file(kv), "attention.wgsl"],
             Self::AttentionCombine => vec!["attention_combine.wgsl"],
-            Self::SwiGlu => vec!["swiglu.wgsl"],
+            Self::SwiGlu => vec!["part/silu.wgsl", "swiglu.wgsl"],
             Self::Add => vec!["add.wgsl"],
             Self::Route => vec!["route.wgsl"],
             Self::ExpertLinear { format, .. } => with_format(format, "expert_linear.wgsl"),
@@ -392,6 +392,7 @@ files! {
     "part/k_scales.wgsl",
     "part/kv_f16.wgsl",
     "part/kv_f32.wgsl",
+    "part/silu.wgsl",
     "part/sum_shared.wgsl",
     "part/sum_subgroup.wgsl",
     "part/weights.wgsl",

@@ -28,10 +28,6 @@ const NOWHERE: u32 = 0xffffffffu;
 
 var<workgroup> partial: array<vec4<f32>, PARTIALS>;
 
-fn silu(v: vec4<f32>) -> vec4<f32> {
-    return v / (1.0 + exp(-v));
-}
-
 @compute @workgroup_size(QUADS, SPLITS, 1)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let row = wg.y;

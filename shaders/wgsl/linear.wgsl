@@ -44,10 +44,6 @@ var<immediate> p: Linear;
 // Sums of the other splits, and of the gate's before the up's.
 var<workgroup> partial: array<vec4<f32>, PARTIALS>;
 
-fn silu(v: vec4<f32>) -> vec4<f32> {
-    return v / (1.0 + exp(-v));
-}
-
 // Writes a token's values, where there is such a token.
 fn store(token: u32, offset: u32, row_quad: u32, value: vec4<f32>) {
     if token >= p.n_tokens {

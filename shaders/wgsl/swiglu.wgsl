@@ -15,5 +15,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let i = id.y * p.width + id.x;
-    out[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
+    out[i] = silu(gate[i]) * up[i];
 }

@@ -32,7 +32,8 @@ use weights::{Architecture, Hyperparameters};
 use crate::Error;
 use bind::Upload;
 use buffers::{Buffers, Sizes};
-use deepseek::Segment;
+use deepseek::{DeepSeek, Segment};
+use dense::{Dense, Ends};
 
 pub use fit::CardOptions;
 pub(crate) use fit::fitting;
@@ -61,6 +62,13 @@ pub struct CardShape {
     pub layers: usize,
     /// With all of them, embedding and head lie there, too.
     pub ends: bool,
+}
+
+impl CardShape {
+    /// Whether all of a model lies there, its experts aside.
+    pub(crate) fn is_whole(&self, hyper: &Hyperparameters) -> bool {
+        self.ends && self.layers >= hyper.n_layers
+    }
 }
 
 /// How a model is to lie on a card, and what is computed there.
@@ -120,18 +128,16 @@ impl CardPlan {
         let hyper = tensors.hyper();
         let mut layout = Layout::new(shape.limits.binding_bytes, shape.limits.buffer_bytes);
         let mut binder = bind::Binder::new(tensors, &mut layout, (shape.experts, shape.kv == KvType::F32));
+        let ends = shape.is_whole(hyper).then(|| Ends::bind(&mut binder)).transpose()?;
+        let n_layers = shape.layers.min(hyper.n_layers);
         let body = match hyper.architecture {
-            Architecture::Llama | Architecture::Qwen2 => {
-                Body::Dense(dense::Dense::bind(&mut binder, (shape.layers, shape.ends))?)
-            }
-            Architecture::DeepSeek2 => {
-                Body::DeepSeek(deepseek::DeepSeek::bind(&mut binder, (shape.layers, shape.ends))?)
-            }
+            Architecture::Llama | Architecture::Qwen2 => Body::Dense(Dense::bind(&mut binder, n_layers)?),
+            Architecture::DeepSeek2 => Body::DeepSeek(DeepSeek::bind(&mut binder, n_layers)?),
         };
         let uploads = binder.into_uploads();
         let buffers = Buffers::new(&mut layout, &Sizes::of(hyper, shape));
         let plans = [false, true].map(|many| Plan { hyper, shape, buffers: &buffers, many });
-        let (recordings, route) = record(&body, &plans);
+        let (recordings, route) = record(ends.as_ref(), &body, &plans);
         Ok(Self { layout, uploads, buffers, recordings, route })
     }
 
@@ -167,20 +173,24 @@ impl CardPlan {
 
 /// The layers, by architecture.
 enum Body {
-    Dense(dense::Dense),
-    DeepSeek(deepseek::DeepSeek),
+    Dense(Dense),
+    DeepSeek(DeepSeek),
 }
 
 /// All recordings, and which run when.
-fn record(body: &Body, plans: &[Plan<'_>; 2]) -> (Vec<Recording>, Route) {
+fn record(ends: Option<&Ends>, body: &Body, plans: &[Plan<'_>; 2]) -> (Vec<Recording>, Route) {
     let mut recordings = Vec::new();
     let mut keep = |pair: [Recording; 2]| {
         recordings.extend(pair);
         [recordings.len() - 2, recordings.len() - 1]
     };
-    let layers = plans.each_ref().map(|plan| match body {
-        Body::Dense(dense) => vec![Segment { stages: dense.layers(plan), handover: None }],
-        Body::DeepSeek(deepseek) => deepseek.layers(plan),
+    let layers = plans.each_ref().map(|plan| {
+        let mut first = Segment::default();
+        ends.iter().for_each(|ends| ends.embed(&mut first.stages, plan));
+        match body {
+            Body::Dense(dense) => vec![dense.layers(plan, first)],
+            Body::DeepSeek(deepseek) => deepseek.layers(plan, first),
+        }
     });
     let [few, many] = layers;
     let leg = |(few, many): (Segment, Segment)| Leg {
@@ -191,10 +201,8 @@ fn record(body: &Body, plans: &[Plan<'_>; 2]) -> (Vec<Recording>, Route) {
             .map(|((handover, few), (_, many))| (handover, keep([few, many]))),
     };
     let segments = few.into_iter().zip(many).map(leg).collect();
-    let head = keep(plans.each_ref().map(|plan| match body {
-        Body::Dense(dense) => dense.head(plan),
-        Body::DeepSeek(deepseek) => deepseek.head(plan),
-    }));
+    let head = plans.each_ref().map(|plan| ends.map_or_else(Recording::default, |ends| ends.head(plan)));
+    let head = keep(head);
     (recordings, Route { segments, head })
 }
 

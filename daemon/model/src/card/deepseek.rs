@@ -11,18 +11,13 @@ use gpu::{Binding, ExpertLinear, Linear, Recording, Rows, Weight};
 use weights::Moe;
 
 use super::bind::{Binder, FeedForward, Projection};
-use super::dense::Ends;
 use super::{Handover, Plan};
 use crate::Error;
 use crate::mla::softmax_scale;
 
-/// The layers and what stands outside them.
+/// The layers.
 #[derive(Debug)]
-pub(crate) struct DeepSeek {
-    /// Where all layers are here.
-    ends: Option<Ends>,
-    layers: Vec<Layer>,
-}
+pub(crate) struct DeepSeek(Vec<Layer>);
 
 #[derive(Debug)]
 struct Layer {
@@ -90,24 +85,19 @@ pub(crate) struct Segment {
 }
 
 impl DeepSeek {
-    pub(crate) fn bind(binder: &mut Binder<'_>, (layers, ends): (usize, bool)) -> Result<Self, Error> {
-        let all = binder.tensors().hyper().n_layers;
-        let ends = (ends && layers >= all).then(|| Ends::bind(binder)).transpose()?;
-        let n_layers = layers.min(all);
-        let layers = (0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?;
-        Ok(Self { ends, layers })
+    pub(crate) fn bind(binder: &mut Binder<'_>, n_layers: usize) -> Result<Self, Error> {
+        Ok(Self((0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?))
     }
 
     /// hidden <- the last layer's output, in segments.
-    pub(crate) fn layers(&self, plan: &Plan<'_>) -> Vec<Segment> {
-        let mut segments = vec![Segment::default()];
-        self.ends.iter().for_each(|ends| ends.embed(&mut segments[0].stages, plan));
-        for (i, layer) in self.layers.iter().enumerate() {
+    pub(crate) fn layers(&self, plan: &Plan<'_>, first: Segment) -> Vec<Segment> {
+        let mut segments = vec![first];
+        for (i, layer) in self.0.iter().enumerate() {
             let last = segments.last_mut().expect("there is one");
             layer.attend(&mut last.stages, plan, i);
             match &layer.ffn {
                 Ffn::Dense(ffn) => {
-                    plan.feed_forward(&mut last.stages, ffn, plan.buffers.normed, plan.buffers.hidden, true);
+                    plan.feed_forward(&mut last.stages, ffn, plan.buffers.normed, plan.buffers.hidden);
                 }
                 Ffn::Mixture(mixture) => {
                     if let Some(next) = mixture.record(last, plan, i) {
@@ -117,10 +107,6 @@ impl DeepSeek {
             }
         }
         segments
-    }
-
-    pub(crate) fn head(&self, plan: &Plan<'_>) -> Recording {
-        self.ends.as_ref().map_or_else(Recording::default, |ends| ends.head(plan))
     }
 }
 
@@ -268,7 +254,7 @@ impl Mixture {
     fn on_card(&self, to: &mut Recording, plan: &Plan<'_>, moe: &Moe) {
         let (b, d) = (plan.buffers, plan.hyper.d_model);
         if let Some(shared) = &self.shared {
-            plan.feed_forward(to, shared, b.normed, b.hidden, true);
+            plan.feed_forward(to, shared, b.normed, b.hidden);
         }
         let Some(resident) = &self.resident else { return };
         for Slots { gate_up, down, table } in &resident.groups {

@@ -5,15 +5,12 @@ use tensor::reference::RopePairs;
 
 use super::Plan;
 use super::bind::{Binder, FeedForward, GateUp, Projection, Stacked};
+use super::deepseek::Segment;
 use crate::Error;
 
-/// The layers and what stands outside them.
+/// The layers.
 #[derive(Debug)]
-pub(crate) struct Dense {
-    /// Where all layers are here.
-    ends: Option<Ends>,
-    layers: Vec<Layer>,
-}
+pub(crate) struct Dense(Vec<Layer>);
 
 /// Embedding and head.
 #[derive(Debug)]
@@ -33,27 +30,16 @@ struct Layer {
 }
 
 impl Dense {
-    pub(crate) fn bind(binder: &mut Binder<'_>, (layers, ends): (usize, bool)) -> Result<Self, Error> {
-        let all = binder.tensors().hyper().n_layers;
-        let ends = (ends && layers >= all).then(|| Ends::bind(binder)).transpose()?;
-        let n_layers = layers.min(all);
-        let layers = (0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?;
-        Ok(Self { ends, layers })
+    pub(crate) fn bind(binder: &mut Binder<'_>, n_layers: usize) -> Result<Self, Error> {
+        Ok(Self((0..n_layers).map(|i| Layer::bind(binder, i)).collect::<Result<_, _>>()?))
     }
 
     /// hidden <- the last layer's output.
-    pub(crate) fn layers(&self, plan: &Plan<'_>) -> Recording {
-        let mut recording = Recording::default();
-        self.ends.iter().for_each(|ends| ends.embed(&mut recording, plan));
-        for (i, layer) in self.layers.iter().enumerate() {
-            layer.record(&mut recording, plan, i);
+    pub(crate) fn layers(&self, plan: &Plan<'_>, mut segment: Segment) -> Segment {
+        for (i, layer) in self.0.iter().enumerate() {
+            layer.record(&mut segment.stages, plan, i);
         }
-        recording
-    }
-
-    /// logits <- the head over the rows that are wanted.
-    pub(crate) fn head(&self, plan: &Plan<'_>) -> Recording {
-        self.ends.as_ref().map_or_else(Recording::default, |ends| ends.head(plan))
+        segment
     }
 }
 
@@ -148,15 +134,8 @@ impl Plan<'_> {
         }
     }
 
-    /// out = out + feed-forward(x), or out = feed-forward(x).
-    pub(crate) fn feed_forward(
-        &self,
-        recording: &mut Recording,
-        ffn: &FeedForward,
-        x: Rows,
-        out: Rows,
-        add: bool,
-    ) {
+    /// out = out + feed-forward(x).
+    pub(crate) fn feed_forward(&self, recording: &mut Recording, ffn: &FeedForward, x: Rows, out: Rows) {
         let b = self.buffers;
         let (inner, gate, up) =
             (b.ffn.of_width(ffn.width), b.gate.of_width(ffn.width), b.up.of_width(ffn.width));
@@ -168,7 +147,7 @@ impl Plan<'_> {
                 gpu::swiglu(recording, ffn.width, gate.at, up.at, inner.at);
             }
         }
-        gpu::linear(recording, Linear { add, ..self.job(&ffn.down) }, inner, out);
+        gpu::linear(recording, Linear { add: true, ..self.job(&ffn.down) }, inner, out);
     }
 }
 
@@ -217,6 +196,6 @@ impl Layer {
         plan.project_onto(to, &self.o, b.attended, b.hidden);
 
         plan.norm(to, self.ffn_norm, hyper.d_model, b.hidden, b.normed);
-        plan.feed_forward(to, &self.ffn, b.normed, b.hidden, true);
+        plan.feed_forward(to, &self.ffn, b.normed, b.hidden);
     }
 }

@@ -24,8 +24,8 @@ const STEP_TOKENS_MAX: usize = 512;
 /// Tokens of the cache below which a card is not worth having.
 const KV_TOKENS_MIN: usize = 2048;
 
-/// Plans as much of a model as the card takes: the cache gives way first, down to a conversation, then the last layers, which the processor
-/// computes; experts take what is left.
+/// Plans as much of a model as the card takes: the cache gives way first, down to a conversation, then the last layers, which
+/// the processor computes; experts take what is left.
 ///
 /// # Errors
 /// Not even that fits, or the model has a part that no stage computes.
@@ -89,8 +89,8 @@ fn experts_that_fit(tensors: &Tensors<'_>, shape: &CardShape, free: u64) -> usiz
     let bytes =
         |experts| CardPlan::new(tensors, &CardShape { experts, ..*shape }).map_or(0, |plan| plan.bytes());
     // The second expert of a layer costs its matrices alone; the first brings buffers.
-    let one = bytes(2).saturating_sub(bytes(1)).max(1);
-    let first = bytes(1).saturating_sub(bytes(0));
+    let [none, with_one, with_two] = [0, 1, 2].map(bytes);
+    let (first, one) = (with_one.saturating_sub(none), with_two.saturating_sub(with_one).max(1));
     match free.checked_sub(first) {
         Some(rest) => ((1 + rest / one) as usize).min(moe.n_experts),
         None => 0,

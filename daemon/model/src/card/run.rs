@@ -58,7 +58,7 @@ impl Card {
             route,
             n_vocab: weights.hyper().n_vocab,
             layers: shape.layers.min(weights.hyper().n_layers),
-            is_whole: shape.ends && shape.layers >= weights.hyper().n_layers,
+            is_whole: shape.is_whole(weights.hyper()),
             steps_left: None,
             x: Vec::new(),
             choices: Vec::new(),
@@ -144,7 +144,8 @@ impl Card {
         let counts = self.buffers.step_layout.write(&self.program, self.buffers.step, batch, rope);
         let many = usize::from(batch.len() > 1);
         let mut run = Vec::new();
-        for leg in self.route.segments.clone() {
+        for i in 0..self.route.segments.len() {
+            let leg = self.route.segments[i];
             run.push(leg.stages[many]);
             if let Some((handover, meanwhile)) = leg.handover {
                 self.hand_over(&run, meanwhile[many], &counts, handover, routed)?;
@@ -165,7 +166,7 @@ impl Card {
     ) -> Result<(), gpu::Error> {
         let copies = self.buffers.handover(counts.tokens as usize);
         let pending = self.program.run(run, counts, &copies)?;
-        let beside = self.program.run(&[meanwhile], counts, &[])?;
+        self.program.run(&[meanwhile], counts, &[])?;
         let Self { program, x, choices, out, .. } = self;
         program.finish(pending, |bytes| {
             let (its_x, its_choices) = bytes.split_at(copies[0].bytes as usize);
@@ -187,7 +188,6 @@ impl Card {
         out.resize(x.len(), 0.0);
         routed(handover.layer, x, choices, out);
         program.write(self.buffers.routed.at, bytemuck::cast_slice(out));
-        drop(beside);
         Ok(())
     }
 

@@ -128,6 +128,7 @@ impl Model {
         chunks: &[Chunk<'_>],
         logits: &mut Vec<f32>,
     ) -> Option<Vec<Failure>> {
+        self.card.as_ref()?;
         let batch = Batch::of_chunks(&self.kv, chunks);
         let Self { weights, ends, body, rope, kv, cpu, card, hidden, skip_share, .. } = self;
         let card = card.as_mut()?;
