@@ -2,6 +2,8 @@
 
 use tensor::DType;
 
+use crate::shader::Arithmetic;
+
 /// A weight format on a graphics card: 16 rows interleaved, whatever the file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Format(DType);
@@ -30,6 +32,12 @@ impl Format {
     /// Whether its values are whole codes times factors.
     pub fn has_codes(self) -> bool {
         self.0.is_quantised()
+    }
+
+    /// What products with so many tokens at a time can be made of.
+    pub(crate) fn arithmetics(self, tokens: u32) -> Vec<Arithmetic> {
+        let int8 = (tokens > 1 && self.has_codes()).then_some(Arithmetic::Int8);
+        std::iter::once(Arithmetic::F32).chain(int8).collect()
     }
 
     /// Bytes that 16 rows of `cols` values take.

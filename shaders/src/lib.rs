@@ -12,4 +12,4 @@ mod format;
 mod shader;
 
 pub use format::{Format, format_of};
-pub use shader::{Access, KvType, Shader, TILE_TOKENS, Threads, reload_from};
+pub use shader::{Access, Arithmetic, KvType, Shader, TILE_TOKENS, Threads, reload_from};

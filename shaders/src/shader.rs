@@ -37,6 +37,15 @@ pub struct Threads {
 /// Tokens that a tile of a long prompt has.
 pub const TILE_TOKENS: u32 = 8;
 
+/// What products are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// Single precision.
+    F32,
+    /// Whole numbers, four at a time: activations in 8 bits, weights of formats with whole codes.
+    Int8,
+}
+
 /// One variant of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shader {
@@ -48,8 +57,8 @@ pub enum Shader {
         tokens: u32,
         /// Gate and up in one.
         gated: bool,
-        /// Activations in 8 bits, of formats with whole codes.
-        int8: bool,
+        /// Of the products.
+        arithmetic: Arithmetic,
         /// The workgroup.
         threads: Threads,
     },
@@ -87,12 +96,18 @@ pub enum Shader {
     Add,
     /// Experts of a token.
     Route,
+    /// Choices by expert, in tiles.
+    SortChoices,
     /// [`Linear`](Self::Linear) with each row's own expert.
     ExpertLinear {
         /// Of the weights.
         format: Format,
+        /// Choices that share what is read of the weights: one, or tiles of [`SortChoices`](Self::SortChoices).
+        tokens: u32,
         /// Gate and up in one.
         gated: bool,
+        /// Of the products.
+        arithmetic: Arithmetic,
         /// The workgroup.
         threads: Threads,
     },
@@ -101,6 +116,15 @@ pub enum Shader {
 }
 
 use Access::{Read, Write};
+
+impl Arithmetic {
+    fn label(self) -> &'static str {
+        match self {
+            Self::F32 => "",
+            Self::Int8 => ", 8 bits",
+        }
+    }
+}
 
 impl Shader {
     /// Every variant, with a few workgroups of those that come in many.
@@ -113,6 +137,7 @@ impl Shader {
             Self::SwiGlu,
             Self::Add,
             Self::Route,
+            Self::SortChoices,
             Self::Combine,
         ];
         all.extend([true, false].map(|subgroups| Self::RmsNorm { subgroups }));
@@ -123,16 +148,12 @@ impl Shader {
         for format in Format::all() {
             all.push(Self::Embedding { format });
             for gated in [false, true] {
-                let threads = |splits| Threads { quads: 8, splits };
-                all.extend([1, 8].map(|splits| Self::ExpertLinear {
-                    format,
-                    gated,
-                    threads: threads(splits),
-                }));
                 for (tokens, splits) in [(1, 1), (1, 8), (TILE_TOKENS, 1)] {
                     let threads = Threads { quads: 8, splits };
-                    let int8s = [false, true].into_iter().filter(|int8| !int8 || format.has_codes());
-                    all.extend(int8s.map(|int8| Self::Linear { format, tokens, gated, int8, threads }));
+                    for arithmetic in format.arithmetics(tokens) {
+                        all.push(Self::Linear { format, tokens, gated, arithmetic, threads });
+                        all.push(Self::ExpertLinear { format, tokens, gated, arithmetic, threads });
+                    }
                 }
             }
         }
@@ -153,6 +174,7 @@ impl Shader {
             Self::SwiGlu => "swiglu",
             Self::Add => "add",
             Self::Route => "route",
+            Self::SortChoices => "sort_choices",
             Self::ExpertLinear { .. } => "expert_linear",
             Self::Combine => "combine",
         }
@@ -161,15 +183,13 @@ impl Shader {
     /// The stage and what distinguishes its variants, for people.
     pub fn label(self) -> String {
         match self {
-            Self::Linear { format, tokens, gated, int8, .. } => {
-                let kind = if gated { "gated linear" } else { "linear" };
-                let by = if int8 { ", 8 bits" } else { "" };
-                format!("{kind} {}{by}, tiles of {tokens}", format.dtype())
+            Self::Linear { format, tokens, gated, arithmetic, .. }
+            | Self::ExpertLinear { format, tokens, gated, arithmetic, .. } => {
+                let gated = if gated { "gated " } else { "" };
+                let kind = self.stage().replace('_', " ");
+                format!("{gated}{kind} {}{}, tiles of {tokens}", format.dtype(), arithmetic.label())
             }
             Self::Embedding { format } => format!("embedding {}", format.dtype()),
-            Self::ExpertLinear { format, gated, .. } => {
-                format!("{}expert linear {}", if gated { "gated " } else { "" }, format.dtype())
-            }
             _ => self.stage().to_owned(),
         }
     }
@@ -177,11 +197,16 @@ impl Shader {
     /// Its bindings, in order.
     pub fn bindings(self) -> &'static [Access] {
         match self {
-            Self::Linear { int8: true, .. } => &[Read, Read, Read, Read, Write, Read],
-            Self::Linear { .. } => &[Read, Read, Read, Read, Write],
+            Self::Linear { arithmetic: Arithmetic::F32, .. } => &[Read, Read, Read, Read, Write],
+            Self::Linear { .. } => &[Read, Read, Read, Read, Write, Read],
             Self::QuantiseActivations => &[Read, Write, Write],
             Self::Attention { .. } => &[Read, Read, Read, Read, Write, Write],
-            Self::ExpertLinear { .. } => &[Read, Read, Read, Read, Read, Write],
+            Self::ExpertLinear { tokens: 1, .. } => &[Read, Read, Read, Read, Read, Write],
+            Self::ExpertLinear { arithmetic: Arithmetic::F32, .. } => {
+                &[Read, Read, Read, Read, Read, Write, Read]
+            }
+            Self::ExpertLinear { .. } => &[Read, Read, Read, Read, Read, Write, Read, Read],
+            Self::SortChoices => &[Read, Write, Write],
             Self::Embedding { .. } | Self::RmsNorm { .. } | Self::Combine => &[Read, Read, Read, Write],
             Self::Rope | Self::KvWrite { .. } | Self::SwiGlu | Self::Route => &[Read, Read, Write],
             Self::AttentionCombine | Self::Add => &[Read, Write],
@@ -202,23 +227,22 @@ impl Shader {
 
     /// What `//@ repeat` calls by name, and how often.
     fn counts(self) -> Vec<(&'static str, Range<u32>)> {
+        let once = |is: bool| 0..u32::from(is);
         let fours = |format: Format| ("FOURS", 0..format.group_values() as u32 / 4);
         match self {
-            Self::Linear { format, tokens, gated, int8, .. } => {
+            Self::Linear { format, tokens, gated, arithmetic, .. }
+            | Self::ExpertLinear { format, tokens, gated, arithmetic, .. } => {
                 let parts = 1 + u32::from(gated);
-                let int8 = u32::from(int8);
                 vec![
                     fours(format),
                     ("TOKENS", 0..tokens),
+                    ("SINGLE", once(tokens == 1)),
+                    ("TILED", once(tokens > 1)),
                     ("PARTS", 0..parts),
                     ("GATED", 1..parts),
-                    ("INT8", 0..int8),
-                    ("FLOAT", int8..1),
+                    ("FLOAT", once(arithmetic == Arithmetic::F32)),
+                    ("INT8", once(arithmetic == Arithmetic::Int8)),
                 ]
-            }
-            Self::ExpertLinear { format, gated, .. } => {
-                let parts = 1 + u32::from(gated);
-                vec![fours(format), ("PARTS", 0..parts), ("GATED", 1..parts)]
             }
             Self::Embedding { format } => vec![fours(format)],
             _ => Vec::new(),
@@ -231,7 +255,9 @@ impl Shader {
             writeln!(out, "const {name}: u32 = {value}u;").expect("a string takes it");
         };
         match self {
-            Self::Linear { tokens, gated, threads: Threads { quads, splits }, .. } => {
+            Self::Linear { tokens, gated, threads, .. }
+            | Self::ExpertLinear { tokens, gated, threads, .. } => {
+                let Threads { quads, splits } = threads;
                 let parts = 1 + u32::from(gated);
                 let partials = if splits > 1 { parts * tokens * quads * splits } else { 1 };
                 let values = [
@@ -243,13 +269,8 @@ impl Shader {
                 ];
                 values.into_iter().for_each(|(name, value)| constant(name, value));
             }
-            Self::ExpertLinear { gated, threads: Threads { quads, splits }, .. } => {
-                let parts = 1 + u32::from(gated);
-                let partials = if splits > 1 { parts * quads * splits } else { 1 };
-                let values = [("PARTS", parts), ("QUADS", quads), ("SPLITS", splits), ("PARTIALS", partials)];
-                values.into_iter().for_each(|(name, value)| constant(name, value));
-            }
             Self::Attention { wide, .. } => constant("ACCS", if wide { 16 } else { 8 }),
+            Self::SortChoices => constant("TILE", TILE_TOKENS),
             _ => {}
         }
         out
@@ -260,12 +281,16 @@ impl Shader {
             let (needs, file) = format.files();
             [&["part/weights.wgsl", "part/silu.wgsl"], needs, &[file, stage]].concat()
         };
+        let with_products = |format, arithmetic, stage| match arithmetic {
+            Arithmetic::F32 => with_format(format, stage),
+            Arithmetic::Int8 => [&["part/products.wgsl"], with_format(format, stage).as_slice()].concat(),
+        };
         let kv_file = |kv| match kv {
             KvType::F32 => "part/kv_f32.wgsl",
             KvType::F16 => "part/kv_f16.wgsl",
         };
         match self {
-            Self::Linear { format, .. } => with_format(format, "linear.wgsl"),
+            Self::Linear { format, arithmetic, .. } => with_products(format, arithmetic, "linear.wgsl"),
             Self::Embedding { format } => with_format(format, "embedding.wgsl"),
             Self::RmsNorm { subgroups } => with_sum(subgroups, "rms_norm.wgsl"),
             Self::QuantiseActivations => vec!["quantise_activations.wgsl"],
@@ -276,7 +301,10 @@ impl Shader {
             Self::SwiGlu => vec!["part/silu.wgsl", "swiglu.wgsl"],
             Self::Add => vec!["add.wgsl"],
             Self::Route => vec!["route.wgsl"],
-            Self::ExpertLinear { format, .. } => with_format(format, "expert_linear.wgsl"),
+            Self::SortChoices => vec!["sort_choices.wgsl"],
+            Self::ExpertLinear { format, arithmetic, .. } => {
+                with_products(format, arithmetic, "expert_linear.wgsl")
+            }
             Self::Combine => vec!["combine.wgsl"],
         }
     }
@@ -392,6 +420,7 @@ files! {
     "part/k_scales.wgsl",
     "part/kv_f16.wgsl",
     "part/kv_f32.wgsl",
+    "part/products.wgsl",
     "part/silu.wgsl",
     "part/sum_shared.wgsl",
     "part/sum_subgroup.wgsl",
@@ -399,5 +428,6 @@ files! {
     "quantise_activations.wgsl",
     "rms_norm.wgsl",
     "rope.wgsl",
+    "sort_choices.wgsl",
     "swiglu.wgsl",
 }

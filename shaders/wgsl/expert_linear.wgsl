@@ -1,13 +1,18 @@
 // out[row] = W[expert of the row] x, or gated; for rows whose expert lies on the card. Other rows are left alone.
 //
 // A row is a choice of a token, top_k a token. table: [n_experts], the expert's slot or NOWHERE; a slot is `slot` vectors of
-// weights; choices: (expert, weight); x: a row for `share` rows of out; strides in vectors of four.
+// weights, 16 rows of its gate and of its up `part` vectors apart; x: a row for `share` rows of out; strides in vectors of four.
+//
+// TILED: choices of one expert in turn share what is read of it, as `sort_choices` leaves them. INT8: activations as
+// `quantise_activations` leaves them.
 struct ExpertLinear {
-    n_tokens: u32,
     top_k: u32,
     quads: u32,
     groups: u32,
     row_block: u32,
+    // Vectors from 16 rows to the next, and from gate to up.
+    rows: u32,
+    part: u32,
     slot: u32,
     x_stride: u32,
     share: u32,
@@ -20,8 +25,20 @@ struct ExpertLinear {
 var<immediate> p: ExpertLinear;
 
 @group(0) @binding(2) var<storage, read> table: array<u32>;
+//@ repeat single: SINGLE
 @group(0) @binding(3) var<storage, read> choices: array<vec2<u32>>;
+//@ end
+//@ repeat tiled: TILED
+@group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read> order: array<u32>;
+//@ end
+//@ repeat float: FLOAT
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
+//@ end
+//@ repeat int8: INT8
+@group(0) @binding(4) var<storage, read> codes: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> factors: array<vec4<f32>>;
+//@ end
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
 const NOWHERE: u32 = 0xffffffffu;
@@ -30,39 +47,77 @@ var<workgroup> partial: array<vec4<f32>, PARTIALS>;
 
 @compute @workgroup_size(QUADS, SPLITS, 1)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let row = wg.y;
-    let slot = table[choices[row].x];
+    //@ repeat single: SINGLE
+    let expert = choices[wg.y].x;
+    let n = 1u;
+    let row0 = wg.y;
+    //@ end
+    //@ repeat tiled: TILED
+    let tile = tiles[wg.y];
+    let n = tile.z;
+    if n == 0u {
+        return;
+    }
+    let expert = tile.x;
+    //@ repeat t: TOKENS
+    let row$t = order[tile.y + min($tu, n - 1u)];
+    //@ end
+    //@ end
+    let slot = table[expert];
     if slot == NOWHERE {
         return;
     }
     let wanted = wg.x * QUADS + local.x;
     let row_quad = min(wanted, p.quads - 1u);
     let lane = row_quad & 3u;
-    let at = row / p.share * p.x_stride;
+    //@ repeat t: TOKENS
+    let at$t = row$t / p.share * p.x_stride;
+    //@ end
     //@ repeat part: PARTS
-    var sum$part = vec4<f32>();
+    //@ repeat t: TOKENS
+    var sum$part_$t = vec4<f32>();
+    //@ end
     scale_row = slot * p.scale_slot + (row_quad >> 5u) * p.scale_cols + $partu * p.scale_up;
-    let first$part = slot * p.slot + ((row_quad >> 2u) * PARTS + $partu) * p.row_block;
+    let first$part = slot * p.slot + (row_quad >> 2u) * p.rows + $partu * p.part;
     for (var k = local.y; k < p.groups; k += SPLITS) {
         let g = group(first$part, k, lane);
-        let column = at + k * (GROUP_VALUES / 4u);
+        //@ repeat float: FLOAT
+        let column = k * (GROUP_VALUES / 4u);
         //@ repeat i: FOURS
-        sum$part += x[column + $iu] * four$i(g);
+        let w$i = four$i(g);
+        //@ repeat t: TOKENS
+        sum$part_$t += x[at$t + column + $iu] * w$i;
+        //@ end
+        //@ end
+        //@ end
+        //@ repeat int8: INT8
+        //@ repeat t: TOKENS
+        let c$t = row$t / p.share * p.groups + k;
+        let low$t = products(g.q0, g.q1, g.q2, g.q3, codes[2u * c$t]);
+        let high$t = products(g.q4, g.q5, g.q6, g.q7, codes[2u * c$t + 1u]);
+        let f$t = factors[c$t];
+        sum$part_$t += f$t.x * (g.d0 * low$t + g.d1 * high$t) + f$t.y * g.m0 + f$t.z * g.m1;
+        //@ end
         //@ end
     }
     //@ end
     if SPLITS > 1u {
         let me = local.y * QUADS + local.x;
         //@ repeat part: PARTS
-        partial[$partu * QUADS * SPLITS + me] = sum$part;
+        //@ repeat t: TOKENS
+        partial[($partu * TOKENS + $tu) * QUADS * SPLITS + me] = sum$part_$t;
+        //@ end
         //@ end
         workgroupBarrier();
         if local.y > 0u {
             return;
         }
         for (var split = 1u; split < SPLITS; split++) {
+            let other = split * QUADS + local.x;
             //@ repeat part: PARTS
-            sum$part += partial[($partu * SPLITS + split) * QUADS + local.x];
+            //@ repeat t: TOKENS
+            sum$part_$t += partial[($partu * TOKENS + $tu) * QUADS * SPLITS + other];
+            //@ end
             //@ end
         }
     }
@@ -70,7 +125,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) loca
         return;
     }
     //@ repeat part: GATED
-    sum0 = silu(sum0) * sum$part;
+    //@ repeat t: TOKENS
+    sum0_$t = silu(sum0_$t) * sum$part_$t;
     //@ end
-    out[row * p.out_stride + row_quad] = sum0;
+    //@ end
+    //@ repeat t: TOKENS
+    if $tu < n {
+        out[row$t * p.out_stride + row_quad] = sum0_$t;
+    }
+    //@ end
 }

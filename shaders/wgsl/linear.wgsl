@@ -60,17 +60,6 @@ fn store(token: u32, offset: u32, row_quad: u32, value: vec4<f32>) {
     out[place] = y;
 }
 
-//@ repeat int8: INT8
-// 16 products with each of four rows.
-fn products(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>, x: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(vec4<i32>(
-        //@ repeat row: x, y, z, w
-        dot4I8Packed(a.$row, x.x) + dot4I8Packed(b.$row, x.y) + dot4I8Packed(c.$row, x.z) + dot4I8Packed(d.$row, x.w),
-        //@ end
-    ));
-}
-//@ end
-
 @compute @workgroup_size(QUADS, SPLITS, 1)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let wanted = wg.x * QUADS + local.x;

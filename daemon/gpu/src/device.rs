@@ -1,12 +1,14 @@
 //! An opened card.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::Error;
 use crate::adapter::{Adapter, CardKind};
+use crate::pipelines::Pipelines;
 
 /// How a card is opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
     /// Keeps to the smallest limits that WebGPU knows, as the weakest card would have them.
     pub minimum_limits: bool,
@@ -14,6 +16,8 @@ pub struct DeviceOptions {
     pub memory: Option<u64>,
     /// Computes as on a card without subgroups.
     pub no_subgroups: bool,
+    /// A folder of this user's where compiled pipelines are kept between starts.
+    pub pipelines: Option<PathBuf>,
 }
 
 /// What a card allows.
@@ -40,6 +44,7 @@ pub struct Device {
     pub limits: Limits,
     /// Whether threads of a subgroup can sum.
     pub subgroups: bool,
+    pub(crate) pipelines: Option<Pipelines>,
     lost: Arc<OnceLock<String>>,
 }
 
@@ -59,7 +64,8 @@ impl Device {
         }
         let optional = wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
-            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | wgpu::Features::PIPELINE_CACHE;
         let features = wgpu::Features::IMMEDIATES | (optional & offered);
         let limits = if options.minimum_limits {
             wgpu::Limits { max_immediate_size: IMMEDIATE_BYTES, ..wgpu::Limits::default() }
@@ -84,6 +90,9 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let _ = note.set(error.to_string());
         }));
+        let folder = options.pipelines.filter(|_| features.contains(wgpu::Features::PIPELINE_CACHE));
+        let pipelines =
+            folder.and_then(|folder| Pipelines::open(&device, &adapter.inner.get_info(), &folder));
         Ok(Self {
             name: adapter.name.clone(),
             kind: adapter.kind,
@@ -93,6 +102,7 @@ impl Device {
                 memory_bytes: options.memory.or_else(|| adapter.memory_bytes().map(|bytes| bytes / 10 * 9)),
             },
             subgroups: features.contains(wgpu::Features::SUBGROUP) && !options.no_subgroups,
+            pipelines,
             device,
             queue,
             lost,

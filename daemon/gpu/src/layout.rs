@@ -12,6 +12,8 @@ pub enum BufferKind {
     Kv,
     /// Activations.
     Activations,
+    /// Weights that come and go.
+    Ring,
 }
 
 /// A part of a buffer.
@@ -79,6 +81,18 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// A weight in memory that is there, which other weights may share; FP8 factors lie apart.
+    ///
+    /// # Panics
+    /// It does not fit there: a programmer's error.
+    pub fn within(shape: WeightShape, at: Binding, scales: Option<Binding>) -> Self {
+        let format = format_of(shape.dtype);
+        let bytes = shape.rows.div_ceil(LANES) * shape.parts * format.row_block_bytes(shape.cols);
+        let scales = scales.filter(|_| format.dtype() == DType::F8E4M3);
+        let weights = at.first(bytes as u64);
+        Self { shape, format, shards: vec![Shard { weights, scales, first_row: 0, rows: shape.rows }] }
+    }
+
     /// Bytes in the card's memory.
     pub fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.weights.bytes + shard.scales.map_or(0, |s| s.bytes)).sum()

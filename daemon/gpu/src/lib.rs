@@ -17,6 +17,7 @@ mod adapter;
 mod device;
 mod error;
 mod layout;
+mod pipelines;
 mod profile;
 mod program;
 mod recording;
@@ -31,7 +32,8 @@ pub use profile::StageTime;
 pub use program::{Copy, Pending, Program};
 pub use recording::{Counts, Extent, Recording, Stage, Word};
 pub use stages::{
-    Attention, EXPERTS_MAX, Embedding, ExpertLinear, GROUPS_MAX, Linear, Quantised, Rope, Rows, add,
-    attention, combine, embedding, expert_linear, kv_write, linear, rms_norm, rope, route, swiglu,
+    Attention, Chosen, EXPERTS_MAX, Embedding, ExpertLinear, GROUPS_MAX, Linear, Quantised, Rope, Rows,
+    Tiles, add, attention, combine, embedding, expert_linear, kv_write, linear, rms_norm, rope, route,
+    sort_choices, swiglu,
 };
 pub use upload::interleave;

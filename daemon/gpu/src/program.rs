@@ -9,6 +9,7 @@ use tensor::{LANES, Matrix, SCALE_BLOCK};
 use crate::Error;
 use crate::device::{Device, IMMEDIATE_BYTES};
 use crate::layout::{Binding, BufferKind, Layout, Shard, Weight};
+use crate::pipelines::Pipelines;
 use crate::profile::{Profile, StageTime};
 use crate::recording::{Counts, Extent, Recording, Word};
 use crate::upload;
@@ -77,6 +78,7 @@ impl Program {
             Builder { device: &device, buffers: &buffers, pipelines: HashMap::new(), groups: HashMap::new() };
         let recordings = recordings.iter().map(|recording| builder.ready(recording)).collect();
         device.check()?;
+        device.pipelines.iter().for_each(Pipelines::keep);
         Ok(Self { device, buffers, recordings, staging: [None, None], next_staging: 0, profile: None })
     }
 
@@ -96,7 +98,8 @@ impl Program {
         self.profile.take().map_or_else(BTreeMap::new, |profile| profile.times)
     }
 
-    /// Writes matrices to a weight's place, from row `at` on; `progress` is told of every piece's bytes.
+    /// Writes matrices to a weight's place, from row `at` on, a piece at a time, and waits for it; `progress` is told of every
+    /// piece's bytes.
     ///
     /// # Errors
     /// The card was lost.
@@ -110,6 +113,27 @@ impl Program {
         parts: &[Matrix<'_>],
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
+        self.write_rows(weight, at, parts, &mut |bytes| {
+            progress(bytes);
+            self.flush()
+        })?;
+        self.device.check()
+    }
+
+    /// Writes matrices to a weight's place, from row `at` on, before what is run next; `piece` is told of every piece's bytes.
+    ///
+    /// # Errors
+    /// Those of `piece`.
+    ///
+    /// # Panics
+    /// `at` is no whole sixteen, or the rows are more than the weight has: a programmer's error.
+    pub fn write_rows(
+        &self,
+        weight: &Weight,
+        at: usize,
+        parts: &[Matrix<'_>],
+        piece: &mut dyn FnMut(u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let row_block = parts.len() * weight.format.row_block_bytes(weight.shape.cols);
         let rows_a_piece = (UPLOAD_BYTES / row_block).max(1) * LANES;
         let (rows, mut first) = (parts[0].rows(), 0);
@@ -122,15 +146,14 @@ impl Program {
             let bytes = upload::interleave(weight.format, parts, first, n);
             let offset = shard.weights.offset + (in_shard / LANES * row_block) as u64;
             self.device.queue.write_buffer(&self.buffers[shard.weights.buffer], offset, &bytes);
-            progress(bytes.len() as u64);
-            self.flush()?;
+            piece(bytes.len() as u64)?;
             first += n;
         }
         if let Some(scales) = weight.shards.first().and_then(|shard| shard.scales) {
             let row = 4 * parts.len() * weight.shape.cols.div_ceil(SCALE_BLOCK);
             self.write_at(scales, (at / SCALE_BLOCK * row) as u64, &upload::scales(parts));
         }
-        self.device.check()
+        Ok(())
     }
 
     /// Writes bytes to the beginning of a binding, before what is run next.
@@ -281,6 +304,7 @@ fn buffer(device: &Device, kind: BufferKind, bytes: u64) -> wgpu::Buffer {
             BufferKind::Slab => "weights",
             BufferKind::Kv => "kv",
             BufferKind::Activations => "activations",
+            BufferKind::Ring => "ring",
         }),
         size: bytes,
         usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
@@ -307,7 +331,7 @@ impl Builder<'_> {
     }
 
     fn pipeline(&mut self, shader: Shader) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
-        let device = &self.device.device;
+        let device = self.device;
         self.pipelines.entry(shader).or_insert_with(|| build(device, shader)).clone()
     }
 
@@ -338,7 +362,8 @@ impl Builder<'_> {
     }
 }
 
-fn build(device: &wgpu::Device, shader: Shader) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+fn build(card: &Device, shader: Shader) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+    let device = &card.device;
     let label = Some(shader.stage());
     let source = wgpu::ShaderSource::Wgsl(shader.source().into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
@@ -369,7 +394,7 @@ fn build(device: &wgpu::Device, shader: Shader) -> (wgpu::ComputePipeline, wgpu:
             zero_initialize_workgroup_memory: false,
             ..wgpu::PipelineCompilationOptions::default()
         },
-        cache: None,
+        cache: card.pipelines.as_ref().map(Pipelines::cache),
     });
     (pipeline, group)
 }

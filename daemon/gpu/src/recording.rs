@@ -1,6 +1,6 @@
 //! What a card is to compute: stages in order, over a layout. Plain data: no device is in it.
 
-use shaders::{Access, Shader};
+use shaders::{Access, Shader, TILE_TOKENS};
 
 use crate::layout::Binding;
 
@@ -17,6 +17,8 @@ pub struct Counts {
     pub splits: u32,
     /// Positions of a part.
     pub split: u32,
+    /// Tiles of choices that are written before a run, of experts that came just now.
+    pub expert_tiles: u32,
 }
 
 /// A number of a stage.
@@ -51,6 +53,15 @@ pub enum Extent {
     Tiles,
     /// One a split.
     Splits,
+    /// One for each tile of choices that a step may have: experts' tiles but the last are full.
+    ExpertTiles {
+        /// Choices of a token.
+        top_k: u32,
+        /// Experts that may have a last tile.
+        n_experts: u32,
+    },
+    /// [`Counts::expert_tiles`].
+    SomeTiles,
     /// So many a token where there are several splits, none where there is one.
     HeadsIfSplit(u32),
 }
@@ -95,6 +106,11 @@ impl Counts {
             Extent::Wanted(each) => self.wanted.div_ceil(each),
             Extent::Tiles => self.tiles,
             Extent::Splits => self.splits,
+            Extent::ExpertTiles { top_k, n_experts } => {
+                let n_choices = self.tokens * top_k;
+                n_choices.min(n_choices / TILE_TOKENS + n_experts)
+            }
+            Extent::SomeTiles => self.expert_tiles,
             Extent::HeadsIfSplit(heads) if self.splits > 1 => heads * self.tokens,
             Extent::HeadsIfSplit(_) => 0,
         })

@@ -2,12 +2,14 @@
 
 mod experts;
 
-use shaders::{KvType, Shader, Threads};
+use shaders::{Arithmetic, KvType, Shader, Threads};
 
 use crate::layout::{Binding, Weight};
 use crate::recording::{Extent, Recording, Stage, Word};
 
-pub use experts::{EXPERTS_MAX, ExpertLinear, GROUPS_MAX, add, combine, expert_linear, route};
+pub use experts::{
+    Chosen, EXPERTS_MAX, ExpertLinear, GROUPS_MAX, Tiles, add, combine, expert_linear, route, sort_choices,
+};
 
 /// Workgroup of `embedding`.
 const EMBEDDING_THREADS: u32 = 16;
@@ -95,8 +97,9 @@ pub struct Quantised {
     pub factors: Binding,
 }
 
-/// codes, factors <- x [n_tokens, cols], unless the last stage that wrote them had the same x and nothing has changed it since.
-fn quantise(recording: &mut Recording, to: Quantised, x: Rows, cols: usize) {
+/// codes, factors <- x [n_tokens * rows, cols], unless the last stage that wrote them had the same x and nothing has changed it
+/// since.
+fn quantise(recording: &mut Recording, to: Quantised, x: Rows, rows: usize, cols: usize) {
     let bindings = vec![x.at, to.codes, to.factors];
     let words = vec![Word::Tokens, is((cols / 32) as u32), is(vec4(x.stride)), is(vec4(x.offset))];
     for stage in recording.stages.iter().rev() {
@@ -114,7 +117,11 @@ fn quantise(recording: &mut Recording, to: Quantised, x: Rows, cols: usize) {
         shader: Shader::QuantiseActivations,
         words,
         bindings,
-        grid: [Extent::Is(((cols / 32) as u32).div_ceil(ROW_THREADS)), Extent::Tokens(1), Extent::Is(1)],
+        grid: [
+            Extent::Is(((cols / 32) as u32).div_ceil(ROW_THREADS)),
+            Extent::TokensTimes(rows as u32),
+            Extent::Is(1),
+        ],
         weight_bytes: 0,
     });
 }
@@ -135,7 +142,7 @@ pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
     };
     let int8 = int8.filter(|_| format.has_codes() && heads == 1 && !wanted);
     if let Some(to) = int8 {
-        quantise(recording, to, x, shape.cols);
+        quantise(recording, to, x, 1, shape.cols);
     }
     for shard in &weight.shards {
         let quads = shard.rows.div_ceil(4) as u32;
@@ -169,8 +176,9 @@ pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
             Some(Quantised { codes, factors }) => bindings.extend([codes, out.at, factors]),
             None => bindings.extend([x.at, out.at]),
         }
+        let arithmetic = if int8.is_some() { Arithmetic::Int8 } else { Arithmetic::F32 };
         recording.push(Stage {
-            shader: Shader::Linear { format, tokens, gated, int8: int8.is_some(), threads },
+            shader: Shader::Linear { format, tokens, gated, arithmetic, threads },
             words,
             bindings,
             grid: [Extent::Is(quads.div_ceil(threads.quads)), per, Extent::Is(1)],

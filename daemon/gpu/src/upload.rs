@@ -1,5 +1,7 @@
 //! Weights as a card reads them: 16 rows interleaved, padded with zeros to whole sixteens.
 
+use std::borrow::Cow;
+
 use half::f16;
 use shaders::Format;
 use tensor::{DType, LANES, Layout, Matrix};
@@ -11,8 +13,14 @@ const UNIT: usize = 4;
 ///
 /// # Panics
 /// Parts differ in shape, or `first` is no whole sixteen: a programmer's error.
-pub fn interleave(format: Format, parts: &[Matrix<'_>], first: usize, n: usize) -> Vec<u8> {
+pub fn interleave<'a>(format: Format, parts: &[Matrix<'a>], first: usize, n: usize) -> Cow<'a, [u8]> {
     assert!(first.is_multiple_of(LANES), "whole sixteens");
+    if let [part] = parts
+        && lies_so(format, part)
+        && n.is_multiple_of(LANES)
+    {
+        return Cow::Borrowed(part.row_range(first, first + n).data());
+    }
     let block_bytes = format.row_block_bytes(parts[0].cols());
     let mut out = vec![0; n.div_ceil(LANES) * parts.len() * block_bytes];
     let mut blocks = out.chunks_exact_mut(block_bytes);
@@ -22,13 +30,18 @@ pub fn interleave(format: Format, parts: &[Matrix<'_>], first: usize, n: usize) 
             interleave_block(format, part, row..(row + LANES).min(first + n), block);
         }
     }
-    out
+    Cow::Owned(out)
+}
+
+/// Whether a matrix lies in memory as it does on the card.
+fn lies_so(format: Format, matrix: &Matrix<'_>) -> bool {
+    format.dtype() == matrix.dtype() && matrix.layout() == Layout::Rows16
 }
 
 /// Up to 16 rows.
 fn interleave_block(format: Format, matrix: &Matrix<'_>, rows: std::ops::Range<usize>, out: &mut [u8]) {
     let as_is = format.dtype() == matrix.dtype();
-    if as_is && matrix.layout() == Layout::Rows16 {
+    if lies_so(format, matrix) {
         return out.copy_from_slice(matrix.row_range(rows.start, rows.end).data());
     }
     let row_bytes = out.len() / LANES;

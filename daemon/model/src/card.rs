@@ -5,21 +5,25 @@
 //! card/per_head.rs   latent attention's matrices, a head each
 //! card/tensors.rs    what is known of tensors before any is read
 //! card/buffers.rs    activations and caches
+//! card/ring.rs       experts that come for one prompt
 //! card/dense.rs      Llama and Qwen2 as stages
 //! card/deepseek.rs   DeepSeek as stages, with places where the processor brings its experts' results
 //! card/fit.rs        how much of a model a card takes
 //! card/rules.rs      the same, where an administrator's rules say it
 //! card/step.rs       a step's numbers as the stages read them
 //! card/run.rs        a step on the card
+//! card/bring.rs      a layer's experts, brought to the card for a prompt
 //! ```
 //! A [`CardPlan`] is plain data: what a model takes and does on a card is known before one is opened.
 
 mod bind;
+mod bring;
 mod buffers;
 mod deepseek;
 mod dense;
 mod fit;
 mod per_head;
+mod ring;
 mod rules;
 mod run;
 mod step;
@@ -32,13 +36,14 @@ use weights::{Architecture, Hyperparameters};
 use crate::Error;
 use bind::Upload;
 use buffers::{Buffers, Sizes};
-use deepseek::{DeepSeek, Segment};
+use deepseek::{DeepSeek, Handing, Segment};
 use dense::{Dense, Ends};
+use ring::Ring;
 
-pub use fit::CardOptions;
 pub(crate) use fit::fitting;
+pub use fit::{CardOptions, PromptExperts};
 pub use rules::options_of;
-pub(crate) use run::Card;
+pub(crate) use run::{Asked, Card};
 pub use tensors::Tensors;
 
 /// What decides how a model lies on a card.
@@ -58,6 +63,8 @@ pub struct CardShape {
     pub kv: KvType,
     /// Routed experts of each layer that lie on the card, at most.
     pub experts: usize,
+    /// Other experts may come there for a prompt.
+    pub brings: bool,
     /// Layers that lie there, the first ones.
     pub layers: usize,
     /// With all of them, embedding and head lie there, too.
@@ -77,31 +84,70 @@ pub struct CardPlan {
     pub(crate) layout: Layout,
     pub(crate) uploads: Vec<Upload>,
     pub(crate) buffers: Buffers,
+    pub(crate) ring: Option<Ring>,
     pub(crate) recordings: Vec<Recording>,
     pub(crate) route: Route,
 }
 
-/// Which recordings a step runs, each for a single token and for tiles of tokens.
+/// Recordings of a step of each width.
+pub(crate) type PerWidth = [usize; Width::ALL.len()];
+
+/// Which recordings a step runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Route {
     pub(crate) segments: Vec<Leg>,
+    /// For a single row of logits, and for several.
     pub(crate) head: [usize; 2],
+    /// Tokens from which on experts are computed in tiles.
+    pub(crate) many_from: usize,
 }
 
 /// Layers up to where the processor has to bring something.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leg {
-    pub(crate) stages: [usize; 2],
-    /// What the processor is asked for, and what the card does meanwhile.
-    pub(crate) handover: Option<(Handover, [usize; 2])>,
+    pub(crate) stages: PerWidth,
+    pub(crate) handover: Option<Handover>,
 }
 
-/// The routed experts of a layer that do not lie on the card.
+/// What happens to the routed experts of a layer that do not lie on the card.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handover {
     pub(crate) layer: usize,
     /// Those before this one lie on the card.
     pub(crate) on_card: u32,
+    /// What the card does meanwhile.
+    pub(crate) meanwhile: PerWidth,
+    /// Takes what the processor has computed.
+    pub(crate) take: usize,
+    /// Where they can come to the card: computes those of each half of the ring, then sums them up.
+    pub(crate) bring: Option<([usize; 2], usize)>,
+}
+
+/// How many tokens share what is read of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// A single token.
+    One,
+    /// Tiles of tokens; each choice of an expert by itself.
+    Few,
+    /// So many that experts have tiles, too.
+    Many,
+}
+
+impl Width {
+    pub(crate) const ALL: [Self; 3] = [Self::One, Self::Few, Self::Many];
+}
+
+impl Route {
+    /// Of a step of so many tokens.
+    pub(crate) fn width(&self, n_tokens: usize) -> usize {
+        let width = match n_tokens {
+            1 => Width::One,
+            n if n < self.many_from => Width::Few,
+            _ => Width::Many,
+        };
+        width as usize
+    }
 }
 
 /// What a step costs a card.
@@ -136,9 +182,12 @@ impl CardPlan {
         };
         let uploads = binder.into_uploads();
         let buffers = Buffers::new(&mut layout, &Sizes::of(hyper, shape));
-        let plans = [false, true].map(|many| Plan { hyper, shape, buffers: &buffers, many });
+        let moe = hyper.moe.filter(|_| shape.brings);
+        let ring = moe.and_then(|moe| Ring::plan(&mut layout, tensors, (&moe, n_layers), shape.step_tokens));
+        let plans =
+            Width::ALL.map(|width| Plan { hyper, shape, buffers: &buffers, ring: ring.as_ref(), width });
         let (recordings, route) = record(ends.as_ref(), &body, &plans);
-        Ok(Self { layout, uploads, buffers, recordings, route })
+        Ok(Self { layout, uploads, buffers, ring, recordings, route })
     }
 
     /// Bytes in the card's memory.
@@ -150,7 +199,7 @@ impl CardPlan {
     pub fn step_cost(&self, n_tokens: usize, past: usize) -> StepCost {
         let b = &self.buffers;
         let counts = Counts { wanted: 1, ..b.step_layout.counts(n_tokens, past + n_tokens) };
-        let many = usize::from(n_tokens > 1);
+        let width = self.route.width(n_tokens);
         let mut cost = StepCost::default();
         let mut add = |recording: usize| {
             let (dispatches, bytes) = self.recordings[recording].cost(&counts);
@@ -158,8 +207,9 @@ impl CardPlan {
             cost.weight_bytes += bytes;
         };
         for leg in &self.route.segments {
-            add(leg.stages[many]);
-            leg.handover.iter().for_each(|(_, meanwhile)| add(meanwhile[many]));
+            add(leg.stages[width]);
+            let handed = leg.handover.iter().flat_map(|handover| [handover.meanwhile[width], handover.take]);
+            handed.for_each(&mut add);
         }
         add(self.route.head[0]);
         let n_handovers = self.route.segments.iter().filter(|leg| leg.handover.is_some()).count();
@@ -178,11 +228,11 @@ enum Body {
 }
 
 /// All recordings, and which run when.
-fn record(ends: Option<&Ends>, body: &Body, plans: &[Plan<'_>; 2]) -> (Vec<Recording>, Route) {
+fn record(ends: Option<&Ends>, body: &Body, plans: &[Plan<'_>; 3]) -> (Vec<Recording>, Route) {
     let mut recordings = Vec::new();
-    let mut keep = |pair: [Recording; 2]| {
-        recordings.extend(pair);
-        [recordings.len() - 2, recordings.len() - 1]
+    let mut keep = |recording: Recording| {
+        recordings.push(recording);
+        recordings.len() - 1
     };
     let layers = plans.each_ref().map(|plan| {
         let mut first = Segment::default();
@@ -192,18 +242,26 @@ fn record(ends: Option<&Ends>, body: &Body, plans: &[Plan<'_>; 2]) -> (Vec<Recor
             Body::DeepSeek(deepseek) => deepseek.layers(plan, first),
         }
     });
-    let [few, many] = layers;
-    let leg = |(few, many): (Segment, Segment)| Leg {
-        stages: keep([few.stages, many.stages]),
-        handover: few
-            .handover
-            .zip(many.handover)
-            .map(|((handover, few), (_, many))| (handover, keep([few, many]))),
+    let [one, few, many] = layers;
+    let mut leg = |((one, few), many): ((Segment, Segment), Segment)| Leg {
+        stages: [one.stages, few.stages, many.stages].map(&mut keep),
+        handover: one.handover.zip(few.handover).zip(many.handover).map(|((one, few), many)| {
+            let Handing { layer, on_card, take, bring, .. } = many;
+            Handover {
+                layer,
+                on_card,
+                meanwhile: [one.meanwhile, few.meanwhile, many.meanwhile].map(&mut keep),
+                take: keep(take),
+                bring: bring.map(|(halves, sum)| (halves.map(&mut keep), keep(sum))),
+            }
+        }),
     };
-    let segments = few.into_iter().zip(many).map(leg).collect();
-    let head = plans.each_ref().map(|plan| ends.map_or_else(Recording::default, |ends| ends.head(plan)));
-    let head = keep(head);
-    (recordings, Route { segments, head })
+    let segments = one.into_iter().zip(few).zip(many).map(&mut leg).collect();
+    let [one, few, _] =
+        plans.each_ref().map(|plan| ends.map_or_else(Recording::default, |ends| ends.head(plan)));
+    let head = [one, few].map(keep);
+    let many_from = plans[0].hyper.moe.map_or(usize::MAX, |moe| TILED_EXPERTS * moe.n_experts / moe.top_k);
+    (recordings, Route { segments, head, many_from: many_from.max(2) })
 }
 
 /// What stages are recorded with.
@@ -212,9 +270,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) hyper: &'a Hyperparameters,
     pub(crate) shape: &'a CardShape,
     pub(crate) buffers: &'a Buffers,
-    /// For tiles of tokens, not a single one.
-    pub(crate) many: bool,
+    pub(crate) ring: Option<&'a Ring>,
+    pub(crate) width: Width,
 }
+
+/// Tokens of an expert from which on tiles of them are worth while, on average.
+const TILED_EXPERTS: usize = 2;
 
 /// Threads that keep a card busy while it reads weights.
 const BUSY_THREADS: usize = 16_384;
@@ -222,28 +283,38 @@ const BUSY_THREADS: usize = 16_384;
 impl Plan<'_> {
     /// Tokens that share what is read of a weight.
     pub(crate) fn tokens(&self) -> u32 {
-        if self.many { TILE_TOKENS } else { 1 }
+        if self.width == Width::One { 1 } else { TILE_TOKENS }
     }
 
     /// Where activations are quantised to: for tiles of tokens, where arithmetic is fast. A single token is read from memory in
     /// the same time either way.
     pub(crate) fn int8(&self) -> Option<Quantised> {
-        (self.many && self.shape.kv == KvType::F16).then_some(self.buffers.quantised)
+        self.is_int8().then_some(self.buffers.quantised)
+    }
+
+    /// The same of experts' activations, a row a choice.
+    pub(crate) fn experts_int8(&self) -> Option<Quantised> {
+        self.is_int8().then_some(self.buffers.experts_quantised)
+    }
+
+    fn is_int8(&self) -> bool {
+        self.width != Width::One && self.shape.kv == KvType::F16
     }
 
     /// The workgroup for a matrix of so many rows: columns are divided where rows alone would leave a card idle. A software
     /// device has no idle threads, and pays for each barrier.
     pub(crate) fn threads(&self, rows: usize) -> Threads {
-        let splits = match (self.shape.kind, self.many) {
+        let splits = match (self.shape.kind, self.width) {
             (CardKind::Software, _) => 1,
-            (_, true) => 4,
-            (_, false) => (4 * BUSY_THREADS / rows.max(1)).next_power_of_two().clamp(4, 32) as u32,
+            (_, Width::Few | Width::Many) => 4,
+            (_, Width::One) => (4 * BUSY_THREADS / rows.max(1)).next_power_of_two().clamp(4, 32) as u32,
         };
         Threads { quads: 8, splits }
     }
 
-    /// The workgroup for experts: each choice reads its own rows, however many tokens there are.
+    /// The workgroup for experts: without tiles each choice reads its own rows, however many tokens there are.
     pub(crate) fn expert_threads(&self, rows: usize) -> Threads {
-        Plan { many: false, ..*self }.threads(rows)
+        let width = if self.width == Width::Many { Width::Many } else { Width::One };
+        Plan { width, ..*self }.threads(rows)
     }
 }

@@ -10,6 +10,7 @@ use kernels::{Choice, Fit};
 use weights::{ExpertKey, ExpertPart, Weights};
 
 use crate::Error;
+use crate::card;
 use crate::forward::DENSE_ROW_COST;
 use crate::layers::{FeedForward, FfnBuffers, vector};
 use crate::mla::{LatentAttention, LatentBuffers, LatentForm};
@@ -90,18 +91,25 @@ impl DeepSeek {
         self.end_layers();
     }
 
-    /// out <- the routed experts of a layer, of choices that a card has made for x, both [n_tokens, d_model].
-    pub(crate) fn routed(
+    /// Answers what a card asks of a layer's experts, for choices that it has made.
+    pub(crate) fn answer(
         &mut self,
         pass: &mut Pass<'_>,
         layer: usize,
-        (x, out): (&[f32], &mut [f32]),
         choices: &[Choice],
+        asked: card::Asked<'_>,
     ) {
         let next = self.layers.get(layer + 1).and_then(Layer::mixture);
         let mixture = self.layers[layer].mixture().expect("a card asks for layers with experts");
         let Stages { experts, mixture: buffers, .. } = &mut self.stages;
-        mixture.of_choices(pass, experts, (x, out), choices, buffers, next);
+        match asked {
+            card::Asked::Results { x, out } => {
+                mixture.of_choices(pass, experts, (x, out), choices, buffers, next);
+            }
+            card::Asked::Experts { each, failed } => {
+                failed.extend(mixture.bring(pass, experts, choices, buffers, each));
+            }
+        }
     }
 
     /// All layers of a step have been computed.

@@ -36,7 +36,7 @@ mod rope;
 mod skip;
 mod trace;
 
-pub use card::{CardOptions, CardPlan, CardShape, StepCost, Tensors, options_of};
+pub use card::{CardOptions, CardPlan, CardShape, PromptExperts, StepCost, Tensors, options_of};
 pub use error::Error;
 pub use experts::{Origin, Stats as Streamed, Streaming};
 pub use forward::{Chunk, Failure, Forward, Limits, LogitsOf, Notice, SeqId};

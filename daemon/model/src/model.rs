@@ -1,6 +1,7 @@
 //! A model: weights bound to the layers of their architecture, the KV cache, and the steps over both.
 
 mod on_card;
+mod prompts;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -206,6 +206,27 @@ impl Mixture {
         self.routed(pass, experts, (x, out), a, next, |_, _, out| out.fill(0.0));
     }
 
+    /// Gives `each` the experts of choices that a card has made, as they are ready: which could not be had.
+    pub(crate) fn bring(
+        &self,
+        pass: &mut Pass<'_>,
+        experts: &mut Experts,
+        choices: &[Choice],
+        a: &mut MixtureBuffers,
+        each: &mut dyn FnMut(&Expert<'_>),
+    ) -> Vec<u32> {
+        a.routes.sort(choices, self.rule.top_k, self.n_experts);
+        let mut wanted = experts.want(self.layer, &a.routes.experts);
+        while let Some(ready) = wanted.ready() {
+            ready.as_slice().iter().for_each(&mut *each);
+        }
+        let failed = wanted.into_failed().into_iter().map(|(key, error)| {
+            pass.fail(&a.routes.tokens[a.routes.rows_of(key.expert)], &error);
+            key.expert
+        });
+        failed.collect()
+    }
+
     /// choices <- the router's, for every token.
     fn route(&self, pass: &mut Pass<'_>, x: &[f32], a: &mut MixtureBuffers) {
         self.choose(pass, x, &mut a.logits, &mut a.choices);

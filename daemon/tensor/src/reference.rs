@@ -7,7 +7,7 @@
 //! | `linear.rs` | [`dot`], [`mat_vec`], [`mat_vec_transposed`], [`embedding`] |
 //! | `quantised.rs` | [`quantise_activations`], [`dot_quantised`]: what integer kernels compute |
 //! | `elementwise.rs` | [`rms_norm`], [`silu`], [`swiglu`] |
-//! | `layer.rs` | [`linear`], [`expert_linear`], [`combine`], [`add`], [`kv_write`], [`attention_combine`]: as graphics cards take them |
+//! | `layer.rs` | [`linear`], [`expert_linear`], [`sort_choices`], [`combine`], [`add`], [`kv_write`], [`attention_combine`]: as graphics cards take them |
 //! | `rope.rs` | [`rope`] and its frequencies: plain, Llama 3, YaRN |
 //! | `attention.rs` | [`softmax`], [`attention`], [`latent_attention`] |
 //! | `router.rs` | [`route`]: experts of a token |
@@ -24,7 +24,7 @@ mod router;
 
 pub use attention::{attention, latent_attention, softmax};
 pub use elementwise::{rms_norm, silu, swiglu};
-pub use layer::{add, attention_combine, combine, expert_linear, kv_write, linear};
+pub use layer::{add, attention_combine, combine, expert_linear, kv_write, linear, sort_choices};
 pub use linear::{dot, embedding, mat_vec, mat_vec_transposed};
 pub use logits::{argmax, log_softmax};
 pub use quantised::{ACTIVATION_BLOCK, dot_quantised, quantise_activations};

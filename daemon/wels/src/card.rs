@@ -1,6 +1,7 @@
 //! Which graphics card computes, if any.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
@@ -100,10 +101,17 @@ pub(crate) fn or_without(model: &mut Model, compute: &Compute) -> Result<()> {
 fn options(model: &Model, compute: &Compute) -> Result<Option<CardOptions>> {
     let Some(path) = &compute.rules else {
         let (experts, layers) = (compute.gpu_experts, compute.gpu_layers);
-        return Ok(Some(CardOptions { experts, layers, ends: None }));
+        return Ok(Some(CardOptions {
+            experts,
+            layers,
+            ends: None,
+            prompt_experts: compute.gpu_prompt_experts,
+        }));
     };
     let placement = plan::read(path)?;
-    model::options_of(&placement, model.weights()).with_context(|| path.display().to_string())
+    let options =
+        model::options_of(&placement, model.weights()).with_context(|| path.display().to_string())?;
+    Ok(options.map(|options| CardOptions { prompt_experts: compute.gpu_prompt_experts, ..options }))
 }
 
 fn move_to(
@@ -120,6 +128,7 @@ fn move_to(
     let device_options = DeviceOptions {
         minimum_limits: std::env::var_os(MINIMUM_LIMITS).is_some(),
         memory: compute.gpu_memory,
+        pipelines: cache_folder(),
         ..DeviceOptions::default()
     };
     let device = Device::open(&card, device_options)?;
@@ -135,8 +144,18 @@ fn move_to(
         warn!(steps, "the card will be taken away: {LOSE_AFTER} is set");
         model.lose_card_after(steps);
     }
-    info!(card = %card.name, layers = model.layers_on_card(), driver = %card.driver, "computing on a graphics card");
+    let (layers, brings_from) = (model.layers_on_card(), model.brings_from());
+    info!(card = %card.name, layers, brings_from, driver = %card.driver, "computing on a graphics card");
     Ok(())
+}
+
+/// Where compiled pipelines are kept: the folder that systemd gives a unit, or the user's own.
+fn cache_folder() -> Option<PathBuf> {
+    let from =
+        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let of_user =
+        || Some(from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")))?.join("wels"));
+    Some(from("CACHE_DIRECTORY").or_else(of_user)?.join("pipelines"))
 }
 
 /// A card in words, for `wels doctor`.

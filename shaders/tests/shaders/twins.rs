@@ -133,7 +133,7 @@ fn linear_agrees(format: Format, case: &Case) {
 }
 
 /// Activations as they are after quantising.
-fn rounded(x: &[f32]) -> Vec<f32> {
+pub(crate) fn rounded(x: &[f32]) -> Vec<f32> {
     let (mut codes, mut scales) = (vec![0; x.len()], vec![0.0; x.len() / 32]);
     reference::quantise_activations(x, &mut codes, &mut scales, &mut vec![0; x.len() / 32]);
     codes.iter().enumerate().map(|(i, &code)| f32::from(code) * scales[i / 32]).collect()

@@ -1,9 +1,9 @@
 //! Stages of a mixture of experts.
 
-use shaders::{Shader, Threads};
+use shaders::{Arithmetic, Shader, TILE_TOKENS, Threads};
 use tensor::reference::{Gating, Router};
 
-use super::{ROW_THREADS, Rows, is, vec4};
+use super::{Quantised, ROW_THREADS, Rows, is, quantise, vec4};
 use crate::layout::{Binding, Weight};
 use crate::recording::{Extent, Recording, Stage, Word};
 
@@ -55,23 +55,62 @@ pub fn add(recording: &mut Recording, width: usize, x: Binding, out: Binding) {
     });
 }
 
+/// Choices by expert, as `sort_choices` leaves them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiles {
+    /// The choices' numbers, expert after expert: [n_tokens * top_k].
+    pub order: Binding,
+    /// Of each tile its expert, the place of its first choice, how many it has: [n_tiles, 4].
+    pub tiles: Binding,
+}
+
+/// order, tiles <- the choices [n_tokens, top_k] by expert.
+///
+/// # Panics
+/// There are more experts than [`EXPERTS_MAX`]: the caller asks first.
+pub fn sort_choices(recording: &mut Recording, top_k: usize, n_experts: usize, choices: Binding, to: Tiles) {
+    assert!(n_experts <= EXPERTS_MAX, "a table in shared memory");
+    recording.push(Stage {
+        shader: Shader::SortChoices,
+        words: vec![Word::Tokens, is(top_k as u32), is(n_experts as u32)],
+        bindings: vec![choices, to.order, to.tiles],
+        grid: [Extent::Is(1); 3],
+        weight_bytes: 0,
+    });
+}
+
+/// Which choices `expert_linear` computes.
+#[derive(Clone, Copy, Debug)]
+pub enum Chosen {
+    /// Every one by itself, as the router leaves them.
+    Each(Binding),
+    /// All of them in tiles, which share what is read of an expert.
+    Tiles(Tiles),
+    /// The tiles that are written there before the stage runs: [`Counts::expert_tiles`](crate::Counts::expert_tiles).
+    SomeTiles(Tiles),
+}
+
 /// Experts of a layer that lie on the card.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpertLinear<'a> {
-    /// Their matrices, one below the other: a slot each.
+    /// Their matrices, one below the other: a slot each. Two parts make it gated.
     pub weight: &'a Weight,
-    /// Rows of a slot.
+    /// Rows of a slot; of its gate.
     pub rows: usize,
+    /// A slot is all of its gate, then its up.
+    pub gate_then_up: bool,
     /// Experts of the layer.
     pub n_experts: usize,
     /// Experts of a token.
     pub top_k: usize,
     /// The slot of each expert.
     pub table: Binding,
-    /// The router's choices.
-    pub choices: Binding,
+    /// The choices.
+    pub chosen: Chosen,
     /// A row of x for each token, not for each choice.
     pub by_token: bool,
+    /// The activations in 8 bits, for tiles and formats with whole codes: computed from x unless they are there.
+    pub int8: Option<Quantised>,
     /// The workgroup.
     pub threads: Threads,
 }
@@ -81,20 +120,28 @@ pub struct ExpertLinear<'a> {
 /// # Panics
 /// The slots do not lie in one shard: the caller takes as many as do.
 pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, out: Rows) {
-    let ExpertLinear { weight, rows, n_experts, top_k, table, choices, by_token, threads } = job;
+    let ExpertLinear { weight, rows, gate_then_up, n_experts, top_k, table, chosen, by_token, .. } = job;
     let [shard] = weight.shards.as_slice() else { panic!("slots in one shard") };
-    let (format, parts, cols) = (weight.format, weight.shape.parts, weight.shape.cols);
+    let (format, cols) = (weight.format, weight.shape.cols);
+    let parts = if gate_then_up { 2 } else { weight.shape.parts };
     let row_block = format.row_block_bytes(cols) / 16;
+    let all_rows = rows / 16 * row_block;
+    let (step, part) = if gate_then_up { (row_block, all_rows) } else { (parts * row_block, row_block) };
     let scale_cols = cols.div_ceil(128);
     let scale_part = rows.div_ceil(128) * scale_cols;
     let quads = vec4(rows);
+    let int8 = job.int8.filter(|_| format.has_codes() && !matches!(chosen, Chosen::Each(_)));
+    if let Some(to) = int8 {
+        quantise(recording, to, x, if by_token { 1 } else { top_k }, cols);
+    }
     let words = vec![
-        Word::Tokens,
         is(top_k as u32),
         is(quads),
         is((cols / format.group_values()) as u32),
         is(row_block as u32),
-        is((rows / 16 * parts * row_block) as u32),
+        is(step as u32),
+        is(part as u32),
+        is((parts * all_rows) as u32),
         is(vec4(x.stride)),
         is(if by_token { top_k as u32 } else { 1 }),
         is(vec4(out.stride)),
@@ -102,11 +149,30 @@ pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, 
         is((parts * scale_part) as u32),
         is(scale_part as u32),
     ];
+    let (tokens, tiled, extent) = match chosen {
+        Chosen::Each(_) => (1, None, Extent::TokensTimes(top_k as u32)),
+        Chosen::Tiles(tiles) => {
+            let extent = Extent::ExpertTiles { top_k: top_k as u32, n_experts: n_experts as u32 };
+            (TILE_TOKENS, Some(tiles), extent)
+        }
+        Chosen::SomeTiles(tiles) => (TILE_TOKENS, Some(tiles), Extent::SomeTiles),
+    };
+    let choices = match chosen {
+        Chosen::Each(choices) => choices,
+        Chosen::Tiles(tiles) | Chosen::SomeTiles(tiles) => tiles.tiles,
+    };
+    let activations = int8.map_or(x.at, |int8| int8.codes);
+    let mut bindings =
+        vec![shard.weights, shard.scales.unwrap_or(shard.weights), table, choices, activations, out.at];
+    bindings.extend(tiled.map(|tiles| tiles.order));
+    bindings.extend(int8.map(|int8| int8.factors));
+    let arithmetic = if int8.is_some() { Arithmetic::Int8 } else { Arithmetic::F32 };
+    let threads = job.threads;
     recording.push(Stage {
-        shader: Shader::ExpertLinear { format, gated: parts == 2, threads },
+        shader: Shader::ExpertLinear { format, tokens, gated: parts == 2, arithmetic, threads },
         words,
-        bindings: vec![shard.weights, shard.scales.unwrap_or(shard.weights), table, choices, x.at, out.at],
-        grid: [Extent::Is(quads.div_ceil(threads.quads)), Extent::TokensTimes(top_k as u32), Extent::Is(1)],
+        bindings,
+        grid: [Extent::Is(quads.div_ceil(threads.quads)), extent, Extent::Is(1)],
         // What a token reads on average: each expert is as likely as another.
         weight_bytes: weight.bytes() * top_k as u64 / n_experts.max(1) as u64,
     });

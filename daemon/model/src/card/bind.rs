@@ -13,7 +13,7 @@ use super::tensors::Tensors;
 use crate::Error;
 
 /// The slot of an expert that does not lie on the card: `NOWHERE` in `expert_linear.wgsl`.
-const NOWHERE: u32 = u32::MAX;
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 const FOUND: &str = "found when it was planned";
 

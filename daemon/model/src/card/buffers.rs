@@ -1,8 +1,8 @@
 //! Activations and caches on the card.
 
-use gpu::{Binding, BufferKind, Copy, Layout, Quantised, Rows};
+use gpu::{Binding, BufferKind, Copy, Layout, Quantised, Rows, Tiles};
 use kernels::BLOCK_TOKENS;
-use shaders::KvType;
+use shaders::{KvType, TILE_TOKENS};
 use weights::Hyperparameters;
 
 use super::CardShape;
@@ -51,7 +51,7 @@ struct MixtureSizes {
     n_experts: usize,
     top_k: usize,
     routed: usize,
-    /// Of experts that lie on the card.
+    /// Of experts that the card computes.
     ffn: usize,
     rows: usize,
 }
@@ -65,7 +65,8 @@ impl Sizes {
         let dense = hyper.n_heads * hyper.head_dim;
         let heads = hyper.n_heads;
         let mixture = hyper.moe.map_or_else(MixtureSizes::default, |moe| {
-            let on_card = |width: usize| if shape.experts > 0 { moe.top_k * width } else { 0 };
+            let on_card =
+                |width: usize| if shape.experts > 0 || shape.brings { moe.top_k * width } else { 0 };
             MixtureSizes {
                 n_experts: moe.n_experts,
                 top_k: moe.top_k,
@@ -105,6 +106,11 @@ impl Sizes {
     }
 }
 
+/// Tiles that so many choices have, at most.
+pub(crate) fn tiles_max(n_choices: usize, n_experts: usize) -> usize {
+    n_choices.min(n_choices / TILE_TOKENS as usize + n_experts)
+}
+
 /// Buffers of one model, [n_tokens, width] each but where it is said otherwise.
 #[derive(Debug)]
 pub(crate) struct Buffers {
@@ -130,14 +136,18 @@ pub(crate) struct Buffers {
     pub(crate) router: Rows,
     /// [n_tokens, top_k] of (expert, weight).
     pub(crate) choices: Binding,
-    top_k: usize,
+    pub(crate) top_k: usize,
     /// What the processor's experts make.
     pub(crate) routed: Rows,
     /// [n_tokens * top_k, d_expert] and [n_tokens * top_k, d_model].
     pub(crate) expert_ffn: Rows,
     pub(crate) expert_rows: Rows,
+    /// Choices by expert, where the card computes any.
+    pub(crate) expert_tiles: Option<Tiles>,
     /// Activations in 8 bits, of the stage at hand.
     pub(crate) quantised: Quantised,
+    /// The same of experts.
+    pub(crate) experts_quantised: Quantised,
     /// Parts of attention over a split past.
     pub(crate) parts: Binding,
     /// [HEAD_ROWS, d_model]
@@ -158,8 +168,12 @@ impl Buffers {
         let per_choice = |width: usize| width.checked_div(mixture.top_k).unwrap_or(0);
         let parts = SPLITS_MAX * n.min(SPLIT_TOKENS) * sizes.heads;
         let widest = [sizes.d_model, sizes.attended, sizes.ffn, latent.q_a].into_iter().max().unwrap_or(0);
-        let quantised =
-            Quantised { codes: rows(n, widest.div_ceil(4)).at, factors: rows(n, widest.div_ceil(8)).at };
+        let mut quantised = |n: usize, width: usize| Quantised {
+            codes: rows(n, width.div_ceil(4)).at,
+            factors: rows(n, width.div_ceil(8)).at,
+        };
+        let (experts_quantised, quantised) =
+            (quantised(n * mixture.top_k, per_choice(mixture.ffn)), quantised(n, widest));
         let mut buffers = Self {
             step_layout: sizes.step,
             step: rows(1, sizes.step.words()).at,
@@ -182,7 +196,12 @@ impl Buffers {
             routed: rows(n, mixture.routed),
             expert_ffn: rows(n * mixture.top_k, per_choice(mixture.ffn)),
             expert_rows: rows(n * mixture.top_k, per_choice(mixture.rows)),
+            expert_tiles: (mixture.ffn > 0).then(|| Tiles {
+                order: rows(n, mixture.top_k).at,
+                tiles: rows(1, 4 * tiles_max(n * mixture.top_k, mixture.n_experts)).at,
+            }),
             quantised,
+            experts_quantised,
             parts: rows(parts, sizes.value_dim + 4).at,
             wanted: rows(HEAD_ROWS, sizes.d_model),
             logits: rows(HEAD_ROWS, sizes.n_vocab),
@@ -203,7 +222,12 @@ impl Buffers {
     /// What the processor gets for a layer's experts: x, then the choices.
     pub(crate) fn handover(&self, n_tokens: usize) -> [Copy; 2] {
         let x = Copy { from: self.normed.at, bytes: (4 * n_tokens * self.normed.stride) as u64 };
-        [x, Copy { from: self.choices, bytes: (8 * n_tokens * self.top_k) as u64 }]
+        [x, self.chosen(n_tokens)]
+    }
+
+    /// The choices alone.
+    pub(crate) fn chosen(&self, n_tokens: usize) -> Copy {
+        Copy { from: self.choices, bytes: (8 * n_tokens * self.top_k) as u64 }
     }
 
     /// Bytes of [`handover`](Self::handover).

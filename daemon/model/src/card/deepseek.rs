@@ -7,11 +7,11 @@
 //! processor                           experts in memory or from the drive ------
 //! ```
 
-use gpu::{Binding, ExpertLinear, Linear, Recording, Rows, Weight};
+use gpu::{Binding, Chosen, ExpertLinear, Linear, Recording, Rows, Weight};
 use weights::Moe;
 
 use super::bind::{Binder, FeedForward, Projection};
-use super::{Handover, Plan};
+use super::{Plan, Width};
 use crate::Error;
 use crate::mla::softmax_scale;
 
@@ -77,11 +77,21 @@ pub(crate) struct Slots {
     pub(crate) table: Binding,
 }
 
-/// Stages up to where the processor has to bring something, and what the card does meanwhile.
+/// Stages up to where a layer's experts are wanted that do not lie on the card.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     pub(crate) stages: Recording,
-    pub(crate) handover: Option<(Handover, Recording)>,
+    pub(crate) handover: Option<Handing>,
+}
+
+/// What is recorded of a [`Handover`](super::Handover).
+#[derive(Debug)]
+pub(crate) struct Handing {
+    pub(crate) layer: usize,
+    pub(crate) on_card: u32,
+    pub(crate) meanwhile: Recording,
+    pub(crate) take: Recording,
+    pub(crate) bring: Option<([Recording; 2], Recording)>,
 }
 
 impl DeepSeek {
@@ -230,24 +240,34 @@ impl Mixture {
         })
     }
 
-    /// Ends the segment where the processor has experts to compute; then what it brings begins the next.
+    /// Ends the segment where experts are wanted that do not lie here.
     fn record(&self, segment: &mut Segment, plan: &Plan<'_>, layer: usize) -> Option<Segment> {
         let b = plan.buffers;
         let moe = plan.hyper.moe.expect("checked when it was bound");
         let to = &mut segment.stages;
         plan.project(to, &self.router, b.normed, b.router);
         gpu::route(to, (&moe.router(), moe.n_experts), self.bias, (b.router, b.choices));
+        if let Some(tiles) = b.expert_tiles.filter(|_| plan.width == Width::Many) {
+            gpu::sort_choices(to, moe.top_k, moe.n_experts, b.choices, tiles);
+        }
         if self.resident.as_ref().is_some_and(|resident| resident.n_experts == moe.n_experts) {
             self.on_card(to, plan, &moe);
             return None;
         }
         let mut meanwhile = Recording::default();
         self.on_card(&mut meanwhile, plan, &moe);
-        let on_card = self.resident.as_ref().map_or(0, |resident| resident.n_experts as u32);
-        segment.handover = Some((Handover { layer, on_card }, meanwhile));
-        let mut next = Segment::default();
-        gpu::add(&mut next.stages, plan.hyper.d_model, b.routed.at, b.hidden.at);
-        Some(next)
+        let mut take = Recording::default();
+        gpu::add(&mut take, plan.hyper.d_model, b.routed.at, b.hidden.at);
+        segment.handover = Some(Handing {
+            layer,
+            on_card: self.resident.as_ref().map_or(0, |resident| resident.n_experts as u32),
+            meanwhile,
+            take,
+            bring: plan
+                .ring
+                .and_then(|ring| Some((ring.record(plan, layer, &moe)?, sum(plan, &moe, ring.came)))),
+        });
+        Some(Segment::default())
     }
 
     /// hidden += the shared expert, and the routed experts that lie here.
@@ -257,20 +277,36 @@ impl Mixture {
             plan.feed_forward(to, shared, b.normed, b.hidden);
         }
         let Some(resident) = &self.resident else { return };
+        let chosen = match b.expert_tiles.filter(|_| plan.width == Width::Many) {
+            Some(tiles) => Chosen::Tiles(tiles),
+            None => Chosen::Each(b.choices),
+        };
         for Slots { gate_up, down, table } in &resident.groups {
-            let job = |weight, rows, by_token| ExpertLinear {
+            let job = |weight, rows, by_token, int8| ExpertLinear {
                 weight,
                 rows,
+                gate_then_up: false,
                 n_experts: moe.n_experts,
                 top_k: moe.top_k,
                 table: *table,
-                choices: b.choices,
+                chosen,
                 by_token,
+                int8,
                 threads: plan.expert_threads(rows),
             };
-            gpu::expert_linear(to, job(gate_up, moe.d_expert, true), b.normed, b.expert_ffn);
-            gpu::expert_linear(to, job(down, d, false), b.expert_ffn, b.expert_rows);
+            let gated = job(gate_up, moe.d_expert, true, plan.int8());
+            gpu::expert_linear(to, gated, b.normed, b.expert_ffn);
+            let down = job(down, d, false, plan.experts_int8());
+            gpu::expert_linear(to, down, b.expert_ffn, b.expert_rows);
         }
-        gpu::combine(to, (moe.top_k, d), (resident.table, b.choices), (b.expert_rows.at, b.hidden.at));
+        to.stages.extend(sum(plan, moe, resident.table).stages);
     }
+}
+
+/// hidden += results of the experts that a table has.
+fn sum(plan: &Plan<'_>, moe: &Moe, table: Binding) -> Recording {
+    let (b, mut to) = (plan.buffers, Recording::default());
+    let width = (moe.top_k, plan.hyper.d_model);
+    gpu::combine(&mut to, width, (table, b.choices), (b.expert_rows.at, b.hidden.at));
+    to
 }

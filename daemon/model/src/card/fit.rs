@@ -1,6 +1,6 @@
 //! How much of a model a card takes: tokens of a step and of the cache, experts.
 
-use gpu::{BufferKind, Device};
+use gpu::{BufferKind, CardKind, Device};
 use kernels::BLOCK_TOKENS;
 use shaders::KvType;
 use weights::Weights;
@@ -17,10 +17,28 @@ pub struct CardOptions {
     pub layers: Option<usize>,
     /// With all layers, embedding and head lie there, too; `None` where they fit.
     pub ends: Option<bool>,
+    /// When a prompt's other experts come there.
+    pub prompt_experts: PromptExperts,
+}
+
+/// When a layer's experts come to the card, to be computed there and forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PromptExperts {
+    /// In steps of as many tokens as make it faster: both ways are measured when the model is loaded.
+    #[default]
+    Measured,
+    /// Never: the processor computes them.
+    Never,
+    /// In steps of so many tokens and more.
+    From(usize),
 }
 
 /// Tokens of a step on a card, at most: more make nothing faster there.
 const STEP_TOKENS_MAX: usize = 512;
+/// The same where experts come for a step: the more tokens share that, the better.
+const BRING_STEP_TOKENS: usize = 2048;
+/// What activations may take of a card for the sake of such long steps.
+const ACTIVATIONS_SHARE: u64 = 8;
 /// Tokens of the cache below which a card is not worth having.
 const KV_TOKENS_MIN: usize = 2048;
 
@@ -44,30 +62,77 @@ pub(crate) fn fitting(
         kv_tokens,
         kv,
         experts: options.experts.unwrap_or(0),
+        brings: false,
         layers: options.layers.unwrap_or(usize::MAX),
         ends: options.ends.unwrap_or(true),
     };
-    let mut plan = CardPlan::new(&tensors, &shape)?;
-    while plan.layout.largest(BufferKind::Activations) > shape.limits.binding_bytes && shape.step_tokens > 1 {
-        shape.step_tokens /= 2;
-        plan = CardPlan::new(&tensors, &shape)?;
+    let memory = device.limits.memory_bytes.unwrap_or(u64::MAX);
+    if options.experts.is_none()
+        && let Some(moe) = tensors.hyper().moe.filter(|_| !tensors.experts_stream())
+    {
+        let all = within_bindings(&tensors, CardShape { experts: moe.n_experts, ..shape })?;
+        let plan = CardPlan::new(&tensors, &all)?;
+        if device.limits.memory_bytes.is_some() && plan.bytes() <= memory {
+            return Ok((plan, all));
+        }
     }
-    let Some(memory) = device.limits.memory_bytes else { return Ok((plan, shape)) };
+    if brings(&tensors, &shape, options.prompt_experts) {
+        (shape.brings, shape.step_tokens) = (true, BRING_STEP_TOKENS);
+    }
+    let shape = within_bindings(&tensors, shape)?;
+    shrunk(&tensors, shape, (memory, context), options)
+}
+
+/// Whether experts that do not lie on the card may come there. Not to a software device: it computes on the processor, too.
+fn brings(tensors: &Tensors<'_>, shape: &CardShape, wanted: PromptExperts) -> bool {
+    let wanted = match wanted {
+        PromptExperts::Measured => shape.kind != CardKind::Software,
+        PromptExperts::Never => false,
+        PromptExperts::From(_) => true,
+    };
+    wanted && tensors.hyper().moe.is_some_and(|moe| shape.experts < moe.n_experts)
+}
+
+/// The shape with steps so short that activations are bound whole, and take a share of the card at most where they are long.
+fn within_bindings(tensors: &Tensors<'_>, mut shape: CardShape) -> Result<CardShape, Error> {
+    let share = shape.limits.memory_bytes.unwrap_or(u64::MAX) / ACTIVATIONS_SHARE;
+    loop {
+        let layout = CardPlan::new(tensors, &shape)?.layout;
+        let bound = layout.largest(BufferKind::Activations) <= shape.limits.binding_bytes;
+        let long = shape.step_tokens > STEP_TOKENS_MAX && layout.bytes(Some(BufferKind::Activations)) > share;
+        if (bound && !long) || shape.step_tokens == 1 {
+            return Ok(shape);
+        }
+        shape.step_tokens /= 2;
+    }
+}
+
+/// The plan for a shape with as little cache, layers and experts as the memory asks for.
+fn shrunk(
+    tensors: &Tensors<'_>,
+    mut shape: CardShape,
+    (memory, context): (u64, usize),
+    options: CardOptions,
+) -> Result<(CardPlan, CardShape), Error> {
+    let mut plan = CardPlan::new(tensors, &shape)?;
+    if memory == u64::MAX {
+        return Ok((plan, shape));
+    }
     let token_bytes = plan.layout.bytes(Some(BufferKind::Kv)) / shape.kv_tokens.max(1) as u64;
     let over = plan.bytes().saturating_sub(memory).div_ceil(token_bytes.max(1)) as usize;
-    let kept = kv_tokens.saturating_sub(over) / BLOCK_TOKENS * BLOCK_TOKENS;
+    let kept = shape.kv_tokens.saturating_sub(over) / BLOCK_TOKENS * BLOCK_TOKENS;
     if over > 0 && kept >= KV_TOKENS_MIN.min(context) {
         shape.kv_tokens = kept;
-        plan = CardPlan::new(&tensors, &shape)?;
+        plan = CardPlan::new(tensors, &shape)?;
     }
     if options.layers.is_none() && plan.bytes() > memory {
         shape.ends = false;
-        shape.layers = layers_that_fit(&tensors, &shape, memory);
-        plan = CardPlan::new(&tensors, &shape)?;
+        shape.layers = layers_that_fit(tensors, &shape, memory);
+        plan = CardPlan::new(tensors, &shape)?;
     }
     if options.experts.is_none() && shape.layers >= tensors.hyper().n_layers {
-        shape.experts = experts_that_fit(&tensors, &shape, memory.saturating_sub(plan.bytes()));
-        plan = CardPlan::new(&tensors, &shape)?;
+        shape.experts = experts_that_fit(tensors, &shape, memory.saturating_sub(plan.bytes()));
+        plan = CardPlan::new(tensors, &shape)?;
     }
     Ok((plan, shape))
 }

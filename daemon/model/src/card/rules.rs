@@ -43,6 +43,7 @@ pub fn options_of(placement: &Placement, weights: &Weights) -> Result<Option<Car
         experts: Some(experts(placement, weights, n_layers)?),
         layers: Some(n_layers),
         ends: Some(ends),
+        ..CardOptions::default()
     }))
 }
 

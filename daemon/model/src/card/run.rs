@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use experts::Expert;
 use gpu::{Copy, Counts, Device, Program, StageTime};
 use kernels::{Choice, RopeTable};
 use weights::Weights;
 
+use super::bind::NOWHERE;
+use super::bring::Bringing;
 use super::buffers::{Buffers, HEAD_ROWS};
+use super::ring::Ring;
 use super::{CardPlan, CardShape, Handover, Route};
 use crate::batch::Batch;
 
@@ -15,8 +19,12 @@ use crate::batch::Batch;
 pub(crate) struct Card {
     program: Program,
     buffers: Buffers,
+    ring: Option<Ring>,
     route: Route,
     n_vocab: usize,
+    n_experts: usize,
+    /// Tokens of a step from which on a layer's experts come to the card.
+    bring_from: usize,
     /// Layers that lie here, and whether these are all.
     layers: usize,
     is_whole: bool,
@@ -28,8 +36,26 @@ pub(crate) struct Card {
     out: Vec<f32>,
 }
 
-/// Computes the routed experts of a layer.
-pub(crate) type Routed<'a> = dyn FnMut(usize, &[f32], &[Choice], &mut [f32]) + 'a;
+/// What a card asks the processor for, of a layer's choices; those without weight do not count.
+pub(crate) enum Asked<'a> {
+    /// out <- the routed experts of x, both [n_tokens, d_model].
+    Results {
+        /// The layer's input.
+        x: &'a [f32],
+        /// Its output.
+        out: &'a mut [f32],
+    },
+    /// The experts themselves, as they are ready.
+    Experts {
+        /// Takes one.
+        each: &'a mut dyn FnMut(&Expert<'_>),
+        /// Notes one that can't be had.
+        failed: &'a mut Vec<u32>,
+    },
+}
+
+/// Answers what a card asks of a layer, for the step's choices.
+pub(crate) type Routed<'a> = dyn FnMut(usize, &[Choice], Asked<'_>) + 'a;
 
 impl Card {
     /// Takes the card's memory and writes the weights there; `progress` is told of bytes done, of all.
@@ -42,7 +68,7 @@ impl Card {
         weights: &Weights,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, gpu::Error> {
-        let CardPlan { layout, uploads, buffers, recordings, route, .. } = plan;
+        let CardPlan { layout, uploads, buffers, ring, recordings, route } = plan;
         let program = Program::new(device, &layout, &recordings)?;
         let total = layout.bytes(Some(gpu::BufferKind::Slab));
         let mut done = 0;
@@ -55,8 +81,11 @@ impl Card {
         Ok(Self {
             program,
             buffers,
+            ring,
             route,
             n_vocab: weights.hyper().n_vocab,
+            n_experts: weights.hyper().moe.map_or(0, |moe| moe.n_experts),
+            bring_from: usize::MAX,
             layers: shape.layers.min(weights.hyper().n_layers),
             is_whole: shape.is_whole(weights.hyper()),
             steps_left: None,
@@ -74,6 +103,23 @@ impl Card {
     /// Takes the card away after so many steps, as a reset would: for tests.
     pub(crate) fn lose_after(&mut self, steps: usize) {
         self.steps_left = Some(steps);
+    }
+
+    /// Lets a layer's experts come to the card in steps of so many tokens and more, if they are enough for tiles.
+    pub(crate) fn bring_from(&mut self, tokens: usize) {
+        self.bring_from = tokens.max(self.route.many_from);
+    }
+
+    /// Tokens of a step from which on a layer's experts come to the card; `None` where they never do.
+    pub(crate) fn brings_from(&self) -> Option<usize> {
+        (self.bring_from != usize::MAX).then_some(self.bring_from)
+    }
+
+    /// A layer whose experts can come, and how many of them lie here.
+    pub(crate) fn can_bring(&self) -> Option<(usize, u32)> {
+        let mut handovers = self.route.segments.iter().filter_map(|leg| leg.handover);
+        let handover = handovers.find(|handover| handover.bring.is_some())?;
+        Some((handover.layer, handover.on_card))
     }
 
     /// Layers that lie here, from the first on, where others do not.
@@ -142,34 +188,61 @@ impl Card {
             }
         }
         let counts = self.buffers.step_layout.write(&self.program, self.buffers.step, batch, rope);
-        let many = usize::from(batch.len() > 1);
+        let width = self.route.width(batch.len());
         let mut run = Vec::new();
         for i in 0..self.route.segments.len() {
             let leg = self.route.segments[i];
-            run.push(leg.stages[many]);
-            if let Some((handover, meanwhile)) = leg.handover {
-                self.hand_over(&run, meanwhile[many], &counts, handover, routed)?;
-                run.clear();
+            run.push(leg.stages[width]);
+            if let Some(handover) = leg.handover {
+                run = vec![self.hand_over(&run, handover, &counts, routed)?];
             }
         }
         Ok((run, counts))
     }
 
-    /// Runs stages up to the router, then lets card and processor compute their experts side by side.
+    /// Runs stages up to the router, then has the layer's other experts computed: which recording is to follow.
     fn hand_over(
+        &mut self,
+        run: &[usize],
+        handover: Handover,
+        counts: &Counts,
+        routed: &mut Routed<'_>,
+    ) -> Result<usize, gpu::Error> {
+        let n_tokens = counts.tokens as usize;
+        let meanwhile = handover.meanwhile[self.route.width(n_tokens)];
+        match handover.bring.filter(|_| n_tokens >= self.bring_from) {
+            None => {
+                let copies = self.buffers.handover(n_tokens);
+                self.run_up_to(run, meanwhile, counts, &copies, handover.on_card)?;
+                self.let_compute(handover.layer, routed);
+                Ok(handover.take)
+            }
+            Some((halves, sum)) => {
+                let copies = [self.buffers.chosen(n_tokens)];
+                self.run_up_to(run, meanwhile, counts, &copies, 0)?;
+                self.bring((handover.layer, handover.on_card), halves, counts, routed)?;
+                Ok(sum)
+            }
+        }
+    }
+
+    /// Runs stages up to the router, brings back what is needed of them, and lets the card do something meanwhile. Choices
+    /// whose experts lie on the card lose their weight.
+    fn run_up_to(
         &mut self,
         run: &[usize],
         meanwhile: usize,
         counts: &Counts,
-        handover: Handover,
-        routed: &mut Routed<'_>,
+        copies: &[Copy],
+        on_card: u32,
     ) -> Result<(), gpu::Error> {
-        let copies = self.buffers.handover(counts.tokens as usize);
-        let pending = self.program.run(run, counts, &copies)?;
+        let pending = self.program.run(run, counts, copies)?;
         self.program.run(&[meanwhile], counts, &[])?;
-        let Self { program, x, choices, out, .. } = self;
+        let Self { program, x, choices, .. } = self;
+        let (_, before) = copies.split_last().expect("the choices are wanted");
         program.finish(pending, |bytes| {
-            let (its_x, its_choices) = bytes.split_at(copies[0].bytes as usize);
+            let (its_x, its_choices) =
+                bytes.split_at(before.iter().map(|copy| copy.bytes).sum::<u64>() as usize);
             x.clear();
             x.extend_from_slice(bytemuck::cast_slice(its_x));
             choices.clear();
@@ -181,14 +254,64 @@ impl Card {
                 }),
             );
         })?;
-        for choice in choices.iter_mut().filter(|choice| choice.expert < handover.on_card) {
-            choice.weight = 0.0;
-        }
+        without(choices, on_card);
+        Ok(())
+    }
+
+    /// Has the processor compute a layer's experts, and writes the results where the card takes them.
+    fn let_compute(&mut self, layer: usize, routed: &mut Routed<'_>) {
+        let Self { program, x, choices, out, .. } = self;
         out.clear();
         out.resize(x.len(), 0.0);
-        routed(handover.layer, x, choices, out);
+        routed(layer, choices, Asked::Results { x, out });
         program.write(self.buffers.routed.at, bytemuck::cast_slice(out));
+    }
+
+    /// Computes a layer's experts as they come.
+    fn bring(
+        &mut self,
+        (layer, on_card): (usize, u32),
+        halves: [usize; 2],
+        counts: &Counts,
+        routed: &mut Routed<'_>,
+    ) -> Result<(), gpu::Error> {
+        let Self { program, ring, choices, n_experts, .. } = self;
+        let ring = ring.as_ref().expect("there is one where recordings use it");
+        let weights = [0, 1].map(|half| ring.weights(half, layer).expect("recorded with them"));
+        let all = (choices.as_slice(), *n_experts);
+        let mut bringing = Bringing::new(program, ring, (weights, halves), all, *counts);
+        without(choices, on_card);
+        let mut failed = Vec::new();
+        routed(
+            layer,
+            choices,
+            Asked::Experts { each: &mut |expert| bringing.put(expert), failed: &mut failed },
+        );
+        bringing.finish()?;
+        let came = |expert: &u32| *expert >= on_card && !failed.contains(expert);
+        let table: Vec<u32> = (0..*n_experts as u32).map(|e| if came(&e) { 0 } else { NOWHERE }).collect();
+        program.write(ring.came, bytemuck::cast_slice(&table));
         Ok(())
+    }
+
+    /// Computes one layer's experts for a made-up step, as they come: for who measures how long that takes.
+    pub(crate) fn try_to_bring(
+        &mut self,
+        layer: usize,
+        choices: &[Choice],
+        routed: &mut Routed<'_>,
+    ) -> Result<(), gpu::Error> {
+        let mut handovers = self.route.segments.iter().filter_map(|leg| leg.handover);
+        let Some(handover) = handovers.find(|handover| handover.layer == layer) else { return Ok(()) };
+        let Some((halves, sum)) = handover.bring else { return Ok(()) };
+        let words: Vec<u32> = choices.iter().flat_map(|c| [c.expert, c.weight.to_bits()]).collect();
+        self.program.write(self.buffers.choices, bytemuck::cast_slice(&words));
+        self.choices = choices.to_vec();
+        let tokens = (choices.len() / self.buffers.top_k) as u32;
+        let counts = Counts { tokens, ..Counts::default() };
+        self.bring((layer, handover.on_card), halves, &counts, routed)?;
+        let pending = self.program.run(&[sum], &counts, &[])?;
+        self.program.finish(pending, |_| {})
     }
 
     /// Runs what is given, then the head over some rows, and appends their logits.
@@ -214,4 +337,9 @@ impl Card {
             }
         })
     }
+}
+
+/// Takes the weight of choices whose experts lie on the card.
+fn without(choices: &mut [Choice], on_card: u32) {
+    choices.iter_mut().filter(|choice| choice.expert < on_card).for_each(|choice| choice.weight = 0.0);
 }

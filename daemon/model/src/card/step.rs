@@ -96,6 +96,7 @@ impl StepLayout {
             tiles: (n_tokens * self.group).div_ceil(TILE_ROWS) as u32,
             splits: longest.div_ceil(split) as u32,
             split: split as u32,
+            expert_tiles: 0,
         }
     }
 }

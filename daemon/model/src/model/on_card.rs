@@ -8,7 +8,7 @@ use weights::Weights;
 
 use super::{Body, Model, failures};
 use crate::batch::Batch;
-use crate::card::{self, Card, CardOptions};
+use crate::card::{self, Asked, Card, CardOptions};
 use crate::forward::{Chunk, Failure, Forward, Limits, LogitsOf, Notice};
 use crate::kv::{KvCache, KvShape};
 use crate::pass::Pass;
@@ -50,7 +50,8 @@ impl Model {
             self.limits.kv_tokens = self.kv.capacity();
             self.limits.context = context.min(self.kv.capacity());
         }
-        self.compare_with_processor()
+        self.compare_with_processor()?;
+        self.decide_on_prompts(options.prompt_experts)
     }
 
     /// Lets card and processor compute the same few tokens: a driver that computes wrongly is found before anybody reads what
@@ -141,9 +142,9 @@ impl Model {
         if let Body::DeepSeek(deepseek) = body {
             deepseek.begin_step(batch.len(), weights.hyper().moe.map_or(0, |moe| moe.top_k));
         }
-        let mut routed = |layer: usize, x: &[f32], choices: &[Choice], out: &mut [f32]| {
+        let mut routed = |layer: usize, choices: &[Choice], asked: Asked<'_>| {
             if let Body::DeepSeek(deepseek) = body {
-                deepseek.routed(&mut pass, layer, (x, out), choices);
+                deepseek.answer(&mut pass, layer, choices, asked);
             }
         };
         let (wanted, part) = (batch.wanted_rows(chunks), card.part());

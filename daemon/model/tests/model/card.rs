@@ -1,7 +1,7 @@
 //! Small models on a graphics card (llvmpipe) against logits computed by other people's code.
 
 use gpu::{Adapter, CardKind, Device, DeviceOptions};
-use model::{CardOptions, Chunk, Forward, LogitsOf, Model, Precision};
+use model::{CardOptions, Chunk, Forward, LogitsOf, Model, Precision, PromptExperts};
 
 use crate::logits::{agrees, chats_agree};
 use crate::support::{bind, greedy, logits_of};
@@ -22,18 +22,29 @@ fn on_card(model: Model, options: DeviceOptions) -> Model {
     with_experts(model, options, None)
 }
 
-fn with_experts(mut model: Model, options: DeviceOptions, experts: Option<usize>) -> Model {
-    model
-        .move_to_card(device(options), CardOptions { experts, ..CardOptions::default() }, &mut |_, _| {})
-        .unwrap();
+fn with_experts(model: Model, options: DeviceOptions, experts: Option<usize>) -> Model {
+    moved(model, options, CardOptions { experts, ..CardOptions::default() })
+}
+
+fn moved(mut model: Model, device_options: DeviceOptions, options: CardOptions) -> Model {
+    model.move_to_card(device(device_options), options, &mut |_, _| {}).unwrap();
     model
 }
 
-/// With all routed experts on the processor, some of them on the card, and all.
+/// With all routed experts on the processor, some of them on the card, and all; those that are not there computed by the
+/// processor, or brought for the prompt.
 fn mixture_agrees(fixture: &fixtures::Model, expected: &str) {
     for experts in [Some(0), Some(3), None] {
-        let model = bind(&fixture.path, Precision::F32, 512);
-        agrees(with_experts(model, DeviceOptions::default(), experts), expected, TOLERANCE);
+        for prompt_experts in [PromptExperts::Measured, PromptExperts::From(2)] {
+            let model = bind(&fixture.path, Precision::F32, 512);
+            let options = CardOptions { experts, prompt_experts, ..CardOptions::default() };
+            let model = moved(model, DeviceOptions::default(), options);
+            let told = experts.is_some() && prompt_experts != PromptExperts::Measured;
+            // Experts of the FP8 model are no whole blocks of 128 rows: they can't be cut into slots.
+            let brings = told && !expected.contains("fp8");
+            assert_eq!(model.brings_from().is_some(), brings, "a software device is told, or brings none");
+            agrees(model, expected, TOLERANCE);
+        }
     }
 }
 

@@ -7,9 +7,11 @@ use experts::disk::sim::{Fault, Odds, SimControl, SimDisk, SimFile};
 use experts::disk::{Choice, Disk, Drive, Method};
 use experts::{Copies, Experts, Loan, Origin, Policy, Streaming};
 use fixtures::Expected;
-use model::{Chunk, Forward, LogitsOf, Model, Options, Precision};
+use gpu::DeviceOptions;
+use model::{CardOptions, Chunk, Forward, LogitsOf, Model, Options, Precision, PromptExperts};
 use weights::{Compress, ExpertKey, ImportOptions, Weights};
 
+use crate::card::device;
 use crate::support::{bind_with, greedy, logits_of};
 
 /// Of a model's experts, what memory there is for.
@@ -247,6 +249,35 @@ fn an_expert_that_cannot_be_read_fails_those_who_need_it_alone() {
     together(&mut model, &ids, &chosen, broken);
     control.heal();
     assert_eq!(alone(&mut model, ids[0]), alone(&mut whole, ids[0]), "the drive has recovered");
+}
+
+#[test]
+fn experts_go_from_the_drive_to_a_card_for_a_prompt() {
+    let packs = tempfile::tempdir().unwrap();
+    let pack = packed(&fixtures::folder("tiny-deepseek-v3"), packs.path());
+    let ids = Expected::read("tiny-deepseek-v3/expected.safetensors").u32("p33.input_ids");
+    let options = options(Precision::F32);
+    let mut whole = bind_with(&pack, options.clone());
+    let (_, want) = logits_of(&mut whole, &ids, ids.len(), 64);
+    let weights = weights::open(&pack).unwrap();
+    let (disk, _) = simulated(&weights, 5);
+    let mut model = streamed(&pack, &options, 0.25, Policy::Lru, disk);
+    let card = CardOptions { prompt_experts: PromptExperts::From(2), ..CardOptions::default() };
+    model.move_to_card(device(DeviceOptions::default()), card, &mut |_, _| {}).unwrap();
+    assert!(model.brings_from().is_some_and(|from| from <= ids.len()));
+    let (_, got) = logits_of(&mut model, &ids, ids.len(), 64);
+    let difference = fixtures::max_difference(&got, &want);
+    assert!(difference <= 2e-3, "{difference}");
+    // One that can't be read fails those who need it, and no other.
+    let chosen: Vec<Vec<u32>> = ids.iter().map(|&id| chosen(&mut whole, id)).collect();
+    let broken = *chosen[0].first().unwrap();
+    let layer = weights.hyper().moe.unwrap().n_dense_layers as u32;
+    let extent = weights.record(ExpertKey { layer, expert: broken }).unwrap().extents[0];
+    let (disk, control) = simulated(&weights, 5);
+    control.inject(extent.file, extent.offset, Fault::Eio, u32::MAX);
+    let mut cold = streamed(&pack, &options, 0.25, Policy::Lru, disk);
+    cold.move_to_card(device(DeviceOptions::default()), card, &mut |_, _| {}).unwrap();
+    together(&mut cold, &ids, &chosen, broken);
 }
 
 /// The experts that a token alone goes to in the first layer with a mixture.

@@ -97,3 +97,20 @@ pub fn combine(out: &mut [f32], rows: &[f32], choices: &[Choice], there: &[bool]
         }
     }
 }
+
+/// Choices by expert: their numbers, expert after expert, and tiles of up to `tile` of one expert's: (expert, place of its first
+/// in the order, how many).
+///
+/// `experts`: of each choice, its expert.
+pub fn sort_choices(experts: &[u32], tile: usize) -> (Vec<u32>, Vec<(u32, u32, u32)>) {
+    let mut order: Vec<u32> = (0..experts.len() as u32).collect();
+    order.sort_by_key(|&i| experts[i as usize]);
+    let mut tiles = Vec::new();
+    for its in order.chunk_by(|&a, &b| experts[a as usize] == experts[b as usize]) {
+        for its in its.chunks(tile) {
+            let first = tiles.last().map_or(0, |&(_, first, n)| first + n);
+            tiles.push((experts[its[0] as usize], first, its.len() as u32));
+        }
+    }
+    (order, tiles)
+}

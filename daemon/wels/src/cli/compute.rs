@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use experts::Policy;
+use model::PromptExperts;
 
 use crate::card::Choice;
 
@@ -31,6 +32,11 @@ pub(crate) struct Compute {
     /// Layers that lie on the graphics card, the first ones; by default as many as fit. The processor computes the others.
     #[arg(long, value_name = "N")]
     pub(crate) gpu_layers: Option<usize>,
+
+    /// When experts that do not lie on the graphics card are computed there all the same, each for all tokens of a prompt that
+    /// go to it: in steps of N tokens and more, never, or as measured when the model is loaded.
+    #[arg(long, value_name = "measured|never|N", default_value = "measured", value_parser = prompt_experts)]
+    pub(crate) gpu_prompt_experts: PromptExperts,
 
     /// Threads; by default one a core.
     #[arg(long, value_name = "N")]
@@ -129,6 +135,16 @@ impl From<Precision> for model::Precision {
         match precision {
             Precision::F32 => Self::F32,
             Precision::Fast => Self::Fast,
+        }
+    }
+}
+
+fn prompt_experts(text: &str) -> Result<PromptExperts, String> {
+    match text {
+        "measured" => Ok(PromptExperts::Measured),
+        "never" => Ok(PromptExperts::Never),
+        _ => {
+            text.parse().map(PromptExperts::From).map_err(|_| "measured, never, or a number of tokens".into())
         }
     }
 }

@@ -40,6 +40,7 @@ fn way(tensors: &Tensors<'_>, name: &'static str, experts: usize) -> Result<Way>
         kv_tokens: 2 * PAST,
         kv: KvType::F16,
         experts,
+        brings: false,
         layers: usize::MAX,
         ends: true,
     };

@@ -19,6 +19,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("daemon/experts/src/disk/uring.rs", "the kernel writes into slots"),
     ("daemon/experts/src/slot.rs", "slots share a mapping"),
     ("daemon/gpu/src/adapter.rs", "the driver's memory sizes"),
+    ("daemon/gpu/src/pipelines.rs", "what the driver compiled"),
     ("daemon/kernels/src", "SIMD intrinsics, the worker pool"),
     ("daemon/weights/src/mapped.rs", "mmap"),
 ];
