@@ -78,6 +78,8 @@ pub struct Weight {
     pub format: Format,
     /// In order of rows.
     pub shards: Vec<Shard>,
+    /// Whether its products with a prompt's activations are of 8 bits; `None` leaves it to the model.
+    pub int8: Option<bool>,
 }
 
 impl Weight {
@@ -90,7 +92,12 @@ impl Weight {
         let bytes = shape.rows.div_ceil(LANES) * shape.parts * format.row_block_bytes(shape.cols);
         let scales = scales.filter(|_| format.dtype() == DType::F8E4M3);
         let weights = at.first(bytes as u64);
-        Self { shape, format, shards: vec![Shard { weights, scales, first_row: 0, rows: shape.rows }] }
+        Self {
+            shape,
+            format,
+            shards: vec![Shard { weights, scales, first_row: 0, rows: shape.rows }],
+            int8: None,
+        }
     }
 
     /// Bytes in the card's memory.
@@ -179,7 +186,7 @@ impl Layout {
             let weights = self.in_slab(n * row_block);
             Shard { weights, scales, first_row, rows: (n as usize * LANES).min(rows - first_row) }
         });
-        Weight { shape, format, shards: shards.collect() }
+        Weight { shape, format, shards: shards.collect(), int8: None }
     }
 
     /// Bytes of all buffers, or of one kind.

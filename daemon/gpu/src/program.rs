@@ -115,7 +115,7 @@ impl Program {
     ) -> Result<(), Error> {
         self.write_rows(weight, at, parts, &mut |bytes| {
             progress(bytes);
-            self.flush()
+            self.wait()
         })?;
         self.device.check()
     }
@@ -167,8 +167,11 @@ impl Program {
         self.device.queue.write_buffer(&self.buffers[to.buffer], to.offset + at, bytes);
     }
 
-    /// Lets the card take what was written, so that staging memory does not grow.
-    fn flush(&self) -> Result<(), Error> {
+    /// Lets the card take what was written, and waits for it: staging memory does not grow.
+    ///
+    /// # Errors
+    /// The card was lost.
+    pub fn wait(&self) -> Result<(), Error> {
         let submission = self.device.queue.submit([]);
         self.wait_for(submission)
     }

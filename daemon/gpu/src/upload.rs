@@ -50,7 +50,7 @@ fn interleave_block(format: Format, matrix: &Matrix<'_>, rows: std::ops::Range<u
         if as_is {
             to.copy_from_slice(matrix.row(row));
         } else {
-            decode_row(matrix, row, to);
+            encode_row(format.dtype(), matrix, row, to);
         }
     }
     if tensor::interleaved_fields(format.dtype()).is_some() {
@@ -60,12 +60,19 @@ fn interleave_block(format: Format, matrix: &Matrix<'_>, rows: std::ops::Range<u
     }
 }
 
-/// A row as F16.
-fn decode_row(matrix: &Matrix<'_>, row: usize, out: &mut [u8]) {
+/// A row in another format: F32, F16 or Q8_0.
+fn encode_row(dtype: DType, matrix: &Matrix<'_>, row: usize, out: &mut [u8]) {
     let mut values = vec![0.0; matrix.cols()];
     matrix.decode_row(row, &mut values);
-    for (to, value) in out.chunks_exact_mut(size_of::<f16>()).zip(values) {
-        to.copy_from_slice(&f16::from_f32(value).to_le_bytes());
+    match dtype {
+        DType::Q8_0 => tensor::quant::quantise_q8_0(&values, out),
+        DType::F32 => out.copy_from_slice(bytemuck::cast_slice(&values)),
+        DType::F16 => {
+            for (to, value) in out.chunks_exact_mut(size_of::<f16>()).zip(values) {
+                to.copy_from_slice(&f16::from_f32(value).to_le_bytes());
+            }
+        }
+        other => unreachable!("nothing becomes {other} on its way to a card"),
     }
 }
 

@@ -29,7 +29,7 @@ mod run;
 mod step;
 mod tensors;
 
-use gpu::{CardKind, Counts, Layout, Limits, Quantised, Recording};
+use gpu::{CardKind, Counts, Layout, Limits, Quantised, Recording, Weight};
 use shaders::{KvType, TILE_TOKENS, Threads};
 use weights::{Architecture, Hyperparameters};
 
@@ -286,19 +286,19 @@ impl Plan<'_> {
         if self.width == Width::One { 1 } else { TILE_TOKENS }
     }
 
-    /// Where activations are quantised to: for tiles of tokens, where arithmetic is fast. A single token is read from memory in
-    /// the same time either way.
-    pub(crate) fn int8(&self) -> Option<Quantised> {
-        self.is_int8().then_some(self.buffers.quantised)
+    /// Where activations are quantised to: for tiles of tokens, where arithmetic is fast or rules ask for it. A single token is
+    /// read from memory in the same time either way.
+    pub(crate) fn int8(&self, weight: &Weight) -> Option<Quantised> {
+        self.is_int8(weight).then_some(self.buffers.quantised)
     }
 
     /// The same of experts' activations, a row a choice.
-    pub(crate) fn experts_int8(&self) -> Option<Quantised> {
-        self.is_int8().then_some(self.buffers.experts_quantised)
+    pub(crate) fn experts_int8(&self, weight: &Weight) -> Option<Quantised> {
+        self.is_int8(weight).then_some(self.buffers.experts_quantised)
     }
 
-    fn is_int8(&self) -> bool {
-        self.width != Width::One && self.shape.kv == KvType::F16
+    fn is_int8(&self, weight: &Weight) -> bool {
+        self.width != Width::One && weight.int8.unwrap_or(self.shape.kv == KvType::F16)
     }
 
     /// The workgroup for a matrix of so many rows: columns are divided where rows alone would leave a card idle. A software

@@ -87,10 +87,20 @@ impl Placement {
         let name = Name::of(tensor);
         let found = self.rules.iter().enumerate().find(|(_, rule)| rule.matches(&name));
         match found {
-            Some((nth, rule)) => {
-                Decision { device: rule.device, tier: rule.tier, kernel: rule.kernel, rule: Some(nth) }
-            }
-            None => Decision { device: Device::Cpu, tier: Tier::Ram, kernel: Kernel::Auto, rule: None },
+            Some((nth, rule)) => Decision {
+                device: rule.device,
+                tier: rule.tier,
+                format: rule.format,
+                kernel: rule.kernel,
+                rule: Some(nth),
+            },
+            None => Decision {
+                device: Device::Cpu,
+                tier: Tier::Ram,
+                format: None,
+                kernel: Kernel::Auto,
+                rule: None,
+            },
         }
     }
 }

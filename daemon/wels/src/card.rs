@@ -100,12 +100,11 @@ pub(crate) fn or_without(model: &mut Model, compute: &Compute) -> Result<()> {
 /// What is to lie on the card: by rules, or by numbers; `None` where rules leave it empty.
 fn options(model: &Model, compute: &Compute) -> Result<Option<CardOptions>> {
     let Some(path) = &compute.rules else {
-        let (experts, layers) = (compute.gpu_experts, compute.gpu_layers);
         return Ok(Some(CardOptions {
-            experts,
-            layers,
-            ends: None,
+            experts: compute.gpu_experts,
+            layers: compute.gpu_layers,
             prompt_experts: compute.gpu_prompt_experts,
+            ..CardOptions::default()
         }));
     };
     let placement = plan::read(path)?;

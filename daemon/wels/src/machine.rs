@@ -19,10 +19,15 @@ pub(crate) fn resident_bytes() -> u64 {
     pages * page as u64
 }
 
-/// Bytes of the graphics card's memory; `None` without a card that computes faster than the processor.
-pub(crate) fn vram() -> Option<u64> {
+/// The best graphics card; `None` without one that computes faster than the processor.
+pub(crate) fn card() -> Option<gpu::Adapter> {
     let cards = gpu::adapters().into_iter().filter(|card| card.kind != gpu::CardKind::Software).collect();
-    gpu::Adapter::choose(cards, None).ok()?.memory_bytes()
+    gpu::Adapter::choose(cards, None).ok()
+}
+
+/// Bytes of its memory.
+pub(crate) fn vram() -> Option<u64> {
+    card()?.memory_bytes()
 }
 
 /// Bytes of memory: all of it, and what could be had now; a cgroup's limit counts. Zeroes where the system doesn't say.

@@ -16,7 +16,7 @@ use weights::Weights;
 
 use crate::cli::Plan as Args;
 use crate::{catalogue, load, serve};
-pub(crate) use found::{GPU_OPS_S, NVME_BYTES_S, VRAM_BYTES_S};
+pub(crate) use found::{GPU_OPS_S, LINK_BYTES_S, NVME_BYTES_S, VRAM_BYTES_S, measure_card};
 use report::Report;
 
 /// Bytes of a file of rules that are read.

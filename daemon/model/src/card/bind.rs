@@ -11,6 +11,7 @@ use super::deepseek::{Resident, Slots};
 use super::per_head::PerHead;
 use super::tensors::Tensors;
 use crate::Error;
+use crate::placement::Kernel;
 
 /// The slot of an expert that does not lie on the card: `NOWHERE` in `expert_linear.wgsl`.
 pub(super) const NOWHERE: u32 = u32::MAX;
@@ -40,6 +41,13 @@ pub(crate) struct Binder<'a> {
     experts: usize,
     /// Nothing is rounded that need not be.
     exact: bool,
+}
+
+/// What matrices have to share to lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    dtype: DType,
+    kernel: Kernel,
 }
 
 /// A projection on the card, with an optional bias.
@@ -98,8 +106,8 @@ impl<'a> Binder<'a> {
 
     /// The matrix called `name` [rows, cols].
     pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, Error> {
-        let dtype = self.tensors.require(name, &[rows, cols])?.dtype;
-        Ok(self.place(dtype, vec![name.to_owned()], rows, cols))
+        let kind = self.kind(name, &[rows, cols])?;
+        Ok(self.place(kind, vec![name.to_owned()], rows, cols))
     }
 
     /// `stage.weight` [rows, cols] and, where the file has one, `stage.bias` [rows].
@@ -116,14 +124,14 @@ impl<'a> Binder<'a> {
     /// Projections of one input, [rows, cols] each: one below the other where they are of one format and of whole blocks of
     /// rows, and all or none have a bias.
     pub(crate) fn stacked(&mut self, stages: &[(String, usize)], cols: usize) -> Result<Stacked, Error> {
-        let mut dtypes = Vec::new();
+        let mut kinds = Vec::new();
         for (stage, rows) in stages {
-            dtypes.push(self.tensors.require(&format!("{stage}.weight"), &[*rows, cols])?.dtype);
+            kinds.push(self.kind(&format!("{stage}.weight"), &[*rows, cols])?);
         }
         let bias = |stage: &str| format!("{stage}.bias");
         let biased = stages.iter().filter(|(stage, _)| self.tensors.get(&bias(stage)).is_some()).count();
-        let block = if dtypes[0] == DType::F8E4M3 { SCALE_BLOCK } else { LANES };
-        let fits = dtypes.iter().all(|dtype| *dtype == dtypes[0])
+        let block = if kinds[0].dtype == DType::F8E4M3 { SCALE_BLOCK } else { LANES };
+        let fits = kinds.iter().all(|kind| *kind == kinds[0])
             && stages.iter().all(|(_, rows)| rows.is_multiple_of(block))
             && (biased == 0 || biased == stages.len());
         let starts = stages.iter().scan(0, |start, (_, rows)| {
@@ -137,7 +145,7 @@ impl<'a> Binder<'a> {
             return Ok(Stacked { pieces: pieces.collect::<Result<_, Error>>()? });
         }
         let rows = stages.iter().map(|(_, rows)| rows).sum();
-        let weight = self.layout.weight(WeightShape { dtype: dtypes[0], rows, cols, parts: 1 });
+        let weight = self.weight(kinds[0], rows, cols, 1);
         let together = (biased > 0).then(|| self.layout.vector(rows));
         for ((stage, rows), at) in stages.iter().zip(starts) {
             self.uploads.push(Upload::Matrix(vec![format!("{stage}.weight")], weight.clone(), at));
@@ -158,8 +166,7 @@ impl<'a> Binder<'a> {
     ) -> Result<FeedForward, Error> {
         let d = self.tensors.hyper().d_model;
         let name = |part: &str| format!("blk.{layer}.ffn_{part}{suffix}.weight");
-        let dtype = |part: &str| self.tensors.require(&name(part), &[width, d]).map(|facts| facts.dtype);
-        let (gate, up) = (dtype("gate")?, dtype("up")?);
+        let (gate, up) = (self.kind(&name("gate"), &[width, d])?, self.kind(&name("up"), &[width, d])?);
         let names = ["gate", "up"].map(name);
         let gate_up = if gate == up {
             GateUp::Fused(self.place(gate, names.to_vec(), width, d))
@@ -199,11 +206,11 @@ impl<'a> Binder<'a> {
         let shape = |part| if part == ExpertPart::Down { [d, moe.d_expert] } else { [moe.d_expert, d] };
         let name =
             |expert: usize, part| ExpertKey { layer: layer as u32, expert: expert as u32 }.tensor_name(part);
-        let mut dtypes = Vec::new();
+        let mut kinds = Vec::new();
         for part in ExpertPart::ALL {
-            dtypes.push(self.tensors.require(&name(0, part), &shape(part))?.dtype);
+            kinds.push(self.kind(&name(0, part), &shape(part))?);
         }
-        let a_binding = self.slots(&dtypes, moe, d);
+        let a_binding = self.slots(&kinds, moe, d);
         if a_binding == 0 {
             return Ok(None);
         }
@@ -211,8 +218,8 @@ impl<'a> Binder<'a> {
         let mut groups = Vec::new();
         for first in (0..n_experts).step_by(a_binding) {
             let experts = first..(first + a_binding).min(n_experts);
-            let gate_up = self.slab_of(dtypes[0], experts.len() * moe.d_expert, d, 2);
-            let down = self.slab_of(dtypes[2], experts.len() * d, moe.d_expert, 1);
+            let gate_up = self.weight(kinds[0], experts.len() * moe.d_expert, d, 2);
+            let down = self.weight(kinds[2], experts.len() * d, moe.d_expert, 1);
             for (slot, expert) in experts.clone().enumerate() {
                 let [gate, up, its_down] = ExpertPart::ALL.map(|part| name(expert, part));
                 self.uploads.push(Upload::Matrix(vec![gate, up], gate_up.clone(), slot * moe.d_expert));
@@ -234,10 +241,14 @@ impl<'a> Binder<'a> {
     }
 
     /// Experts of a layer whose matrices are bound at once; none where these can't be cut into whole blocks of rows.
-    fn slots(&self, dtypes: &[DType], moe: &Moe, d: usize) -> usize {
-        let &[gate, up, down] = dtypes else { return 0 };
+    fn slots(&self, kinds: &[Kind], moe: &Moe, d: usize) -> usize {
+        let &[gate, up, down] = kinds else { return 0 };
+        if gate != up {
+            return 0;
+        }
+        let (gate, down) = (gate.dtype, down.dtype);
         let whole = |dtype: DType| if dtype == DType::F8E4M3 { SCALE_BLOCK } else { LANES };
-        let fits = gate == up && moe.d_expert.is_multiple_of(whole(gate)) && d.is_multiple_of(whole(down));
+        let fits = moe.d_expert.is_multiple_of(whole(gate)) && d.is_multiple_of(whole(down));
         if !fits {
             return 0;
         }
@@ -246,12 +257,24 @@ impl<'a> Binder<'a> {
         (self.layout.binding_max() / largest) as usize
     }
 
-    fn slab_of(&mut self, dtype: DType, rows: usize, cols: usize, parts: usize) -> Weight {
-        self.layout.weight(WeightShape { dtype, rows, cols, parts })
+    fn weight(&mut self, kind: Kind, rows: usize, cols: usize, parts: usize) -> Weight {
+        let weight = self.layout.weight(WeightShape { dtype: kind.dtype, rows, cols, parts });
+        let int8 = match kind.kernel {
+            Kernel::Auto => None,
+            Kernel::F32 => Some(false),
+            Kernel::Int8 => Some(true),
+        };
+        Weight { int8, ..weight }
     }
 
-    fn place(&mut self, dtype: DType, parts: Vec<String>, rows: usize, cols: usize) -> Weight {
-        let weight = self.layout.weight(WeightShape { dtype, rows, cols, parts: parts.len() });
+    /// How the matrix called `name` of this shape is to lie, and to be computed with.
+    fn kind(&self, name: &str, shape: &[usize]) -> Result<Kind, Error> {
+        let dtype = self.tensors.require(name, shape)?.dtype;
+        Ok(Kind { dtype, kernel: self.tensors.kernel(name) })
+    }
+
+    fn place(&mut self, kind: Kind, parts: Vec<String>, rows: usize, cols: usize) -> Weight {
+        let weight = self.weight(kind, rows, cols, parts.len());
         self.uploads.push(Upload::Matrix(parts, weight.clone(), 0));
         weight
     }

@@ -294,9 +294,9 @@ impl Mixture {
                 int8,
                 threads: plan.expert_threads(rows),
             };
-            let gated = job(gate_up, moe.d_expert, true, plan.int8());
+            let gated = job(gate_up, moe.d_expert, true, plan.int8(gate_up));
             gpu::expert_linear(to, gated, b.normed, b.expert_ffn);
-            let down = job(down, d, false, plan.experts_int8());
+            let down = job(down, d, false, plan.experts_int8(down));
             gpu::expert_linear(to, down, b.expert_ffn, b.expert_rows);
         }
         to.stages.extend(sum(plan, moe, resident.table).stages);

@@ -7,9 +7,10 @@ use weights::Weights;
 
 use super::{CardPlan, CardShape, Tensors};
 use crate::Error;
+use crate::placement::Placement;
 
 /// How a model is to lie on a card.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CardOptions {
     /// Routed experts of each layer that lie there; `None` takes as many as fit.
     pub experts: Option<usize>,
@@ -19,6 +20,8 @@ pub struct CardOptions {
     pub ends: Option<bool>,
     /// When a prompt's other experts come there.
     pub prompt_experts: PromptExperts,
+    /// What says the formats and kernels of what lies there; without rules all are as in the file.
+    pub rules: Option<Placement>,
 }
 
 /// When a layer's experts come to the card, to be computed there and forgotten.
@@ -51,9 +54,9 @@ pub(crate) fn fitting(
     weights: &Weights,
     device: &Device,
     (kv, kv_tokens, context, step_tokens): (KvType, usize, usize, usize),
-    options: CardOptions,
+    options: &CardOptions,
 ) -> Result<(CardPlan, CardShape), Error> {
-    let tensors = Tensors::of(weights);
+    let tensors = Tensors::of(weights).under(options.rules.as_ref());
     let mut shape = CardShape {
         limits: device.limits,
         kind: device.kind,
@@ -112,7 +115,7 @@ fn shrunk(
     tensors: &Tensors<'_>,
     mut shape: CardShape,
     (memory, context): (u64, usize),
-    options: CardOptions,
+    options: &CardOptions,
 ) -> Result<(CardPlan, CardShape), Error> {
     let mut plan = CardPlan::new(tensors, &shape)?;
     if memory == u64::MAX {

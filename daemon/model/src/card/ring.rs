@@ -137,9 +137,9 @@ impl Ring {
                 int8,
                 threads: plan.threads(rows),
             };
-            let gated = job(&weights.gate_up, moe.d_expert, true, plan.int8());
+            let gated = job(&weights.gate_up, moe.d_expert, true, plan.int8(&weights.gate_up));
             gpu::expert_linear(&mut to, gated, b.normed, b.expert_ffn);
-            let down = job(&weights.down, self.d_model, false, plan.experts_int8());
+            let down = job(&weights.down, self.d_model, false, plan.experts_int8(&weights.down));
             gpu::expert_linear(&mut to, down, b.expert_ffn, b.expert_rows);
             Some(to)
         };
@@ -151,7 +151,7 @@ impl Slot {
     /// Of a layer; `None` where gate and up differ, or are no whole blocks of rows.
     fn of(tensors: &Tensors<'_>, layer: usize, moe: &Moe) -> Option<Self> {
         let key = ExpertKey { layer: layer as u32, expert: 0 };
-        let dtype = |part| Some(tensors.get(&key.tensor_name(part))?.dtype);
+        let dtype = |part| Some(tensors.stored(&key.tensor_name(part))?.dtype);
         let [gate, up, down] = ExpertPart::ALL.map(dtype);
         let (gate_up, down) = (gate.filter(|_| gate == up)?, down?);
         let whole = |dtype: DType| if dtype == DType::F8E4M3 { SCALE_BLOCK } else { LANES };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use weights::{ExpertKey, ExpertPart, Weights};
+use shaders::format_of;
+use weights::{ExpertKey, ExpertPart, Tensor, Weights};
 
 use super::CardOptions;
 use crate::Error;
@@ -17,9 +18,10 @@ pub fn options_of(placement: &Placement, weights: &Weights) -> Result<Option<Car
     let hyper = weights.hyper();
     let names: Vec<&str> = weights.tensors().map(|tensor| tensor.name).collect();
     let on_card = |name: &str| placement.of(name).device == Device::Gpu;
-    if let Some(name) = names.iter().find(|name| on_card(name) && placement.of(name).kernel == Kernel::Int8) {
-        return Err(refused(format!("{name}: kernel = \"int8\"; on a card sums are in f32")));
-    }
+    weights
+        .tensors()
+        .filter(|tensor| on_card(tensor.name))
+        .try_for_each(|tensor| can_be(placement, &tensor))?;
     let mut layers = Vec::new();
     for layer in 0..hyper.n_layers {
         let prefix = format!("blk.{layer}.");
@@ -43,8 +45,28 @@ pub fn options_of(placement: &Placement, weights: &Weights) -> Result<Option<Car
         experts: Some(experts(placement, weights, n_layers)?),
         layers: Some(n_layers),
         ends: Some(ends),
+        rules: Some(placement.clone()),
         ..CardOptions::default()
     }))
+}
+
+/// Whether a matrix can have the format and the kernel that rules say.
+fn can_be(placement: &Placement, tensor: &Tensor<'_>) -> Result<(), Error> {
+    let (decision, name) = (placement.of(tensor.name), tensor.name);
+    let [.., cols] = *tensor.shape else { return Ok(()) };
+    let dtype = decision.format.unwrap_or(tensor.dtype);
+    if tensor.shape.len() < 2 {
+        return Ok(());
+    }
+    if !cols.is_multiple_of(dtype.block_values()) {
+        return Err(refused(format!("{name}: rows of {cols} values are no whole blocks of {dtype}")));
+    }
+    if decision.kernel == Kernel::Int8 && !format_of(dtype).has_codes() {
+        return Err(refused(format!(
+            "{name}: kernel = \"int8\" needs whole codes, and {dtype} has none; format = \"q8_0\" would do"
+        )));
+    }
+    Ok(())
 }
 
 /// Experts on the card: as many as every layer that is there has.
@@ -103,6 +125,8 @@ mod tests {
     fn what_no_card_can_do_yet_is_refused_in_words() {
         let cut = format!("[[rule]]\nmatch = \"*attn*\"\ndevice = \"gpu\"\n{REST}");
         assert!(options("tiny-llama", &cut).is_err_and(|words| words.contains("layer 0 is cut")));
+        let kernel = "[[rule]]\nmatch = \"*\"\ndevice = \"gpu\"\nkernel = \"int8\"\n";
+        assert!(options("tiny-llama", kernel).is_err_and(|words| words.contains("needs whole codes")));
         let gap = format!("[[rule]]\nmatch = \"blk.*\"\nlayers = \"1\"\ndevice = \"gpu\"\n{REST}");
         assert!(options("tiny-llama", &gap).is_err_and(|words| words.contains("layer 0 is left out")));
     }

@@ -6,13 +6,15 @@ use tensor::{DType, Layout};
 use weights::{ExpertKey, Hyperparameters, Weights};
 
 use crate::Error;
-use crate::placement::assumed_tensors;
+use crate::placement::{Decision, Device, Kernel, Placement, assumed_tensors};
 
 /// A model's tensors by name.
 #[derive(Clone, Debug)]
 pub struct Tensors<'a> {
     hyper: &'a Hyperparameters,
     source: Source<'a>,
+    /// What says formats and kernels.
+    rules: Option<&'a Placement>,
 }
 
 #[derive(Clone, Debug)]
@@ -32,13 +34,19 @@ pub(crate) struct Facts {
 impl<'a> Tensors<'a> {
     /// Of a model that is here, if only by its headers.
     pub fn of(weights: &'a Weights) -> Self {
-        Self { hyper: weights.hyper(), source: Source::Weights(weights) }
+        Self { hyper: weights.hyper(), source: Source::Weights(weights), rules: None }
     }
 
     /// Of a model that isn't, as llama.cpp's Q4_K_M would store it.
     pub fn assumed(hyper: &'a Hyperparameters) -> Self {
         let facts = |(name, dtype, shape)| (name, Facts { dtype, shape, layout: Layout::Rows });
-        Self { hyper, source: Source::Assumed(assumed_tensors(hyper).into_iter().map(facts).collect()) }
+        let source = Source::Assumed(assumed_tensors(hyper).into_iter().map(facts).collect());
+        Self { hyper, source, rules: None }
+    }
+
+    /// In the formats, and computed with the kernels, that rules say.
+    pub fn under(self, rules: Option<&'a Placement>) -> Self {
+        Self { rules, ..self }
     }
 
     /// Whether the model has routed experts.
@@ -82,7 +90,28 @@ impl<'a> Tensors<'a> {
         counted.map(|(name, facts)| share(name) * bytes(facts)).sum::<f64>() as u64
     }
 
+    /// As it is to lie on the card.
     pub(crate) fn get(&self, name: &str) -> Option<Facts> {
+        let facts = self.stored(name)?;
+        match self.decision(name) {
+            Some(Decision { format: Some(dtype), .. }) if facts.shape.len() > 1 => {
+                Some(Facts { dtype, ..facts })
+            }
+            _ => Some(facts),
+        }
+    }
+
+    /// Arithmetic of its products.
+    pub(crate) fn kernel(&self, name: &str) -> Kernel {
+        self.decision(name).map_or(Kernel::Auto, |decision| decision.kernel)
+    }
+
+    fn decision(&self, name: &str) -> Option<Decision> {
+        self.rules.map(|rules| rules.of(name)).filter(|decision| decision.device == Device::Gpu)
+    }
+
+    /// As it is in the file.
+    pub(crate) fn stored(&self, name: &str) -> Option<Facts> {
         match &self.source {
             Source::Assumed(facts) => facts.get(name).cloned(),
             Source::Weights(weights) => weights.tensor(name).map(|tensor| Facts {

@@ -41,7 +41,7 @@ impl Model {
         };
         let Limits { kv_tokens, context, step_tokens, .. } = self.limits;
         let (plan, shape) =
-            card::fitting(&self.weights, &device, (kv, kv_tokens, context, step_tokens), options)?;
+            card::fitting(&self.weights, &device, (kv, kv_tokens, context, step_tokens), &options)?;
         self.card = Some(Card::load(device, (plan, shape), &self.weights, progress)?);
         self.limits.step_tokens = shape.step_tokens;
         if shape.kv_tokens < kv_tokens {

@@ -69,11 +69,13 @@ fn speeds(machine: &Machine, is_on_gpu: bool, reads_drive: bool) -> Vec<String> 
             " (--vram-speed says otherwise)",
         ));
         list.extend(guessed("the card's peak", machine.gpu_ops_s, 1e12, "Tflop/s", ""));
-        list.push(format!(
-            "a card reads {} of its bandwidth and multiplies at {} of its peak",
-            percent(GPU_READ_SHARE),
-            percent(GPU_OPS_SHARE)
-        ));
+        if bandwidth.known != Known::Measured {
+            list.push(format!("a card reads {} of its bandwidth", percent(GPU_READ_SHARE)));
+        }
+        if machine.gpu_ops_s.known != Known::Measured {
+            list.push(format!("a card multiplies at {} of its peak", percent(GPU_OPS_SHARE)));
+        }
+        list.extend(guessed("what reaches the card", machine.link_bytes_s, 1e9, "GB/s", ""));
     }
     if reads_drive {
         list.extend(guessed("the drive", machine.nvme_bytes_s, 1e9, "GB/s", " (--nvme says otherwise)"));
@@ -86,7 +88,8 @@ fn experts(is_on_gpu: bool, hit_rate: Option<f64>) -> Vec<String> {
     let mut list = Vec::new();
     if is_on_gpu {
         list.push(
-            "experts on the card are wanted as often as others; prompts' experts are computed where they lie"
+            "experts on the card are wanted as often as others; prompts' experts are computed where they lie, or brought \
+             to the card where that is faster"
                 .into(),
         );
     }

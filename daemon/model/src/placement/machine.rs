@@ -72,8 +72,10 @@ pub struct Machine {
     pub vram_bytes: Fact<u64>,
     /// Bytes of memory that all cores together read a second.
     pub ram_bytes_s: Fact<f64>,
-    /// Bytes of its own memory that the card reads a second.
+    /// Bytes of its own memory that the card reads a second; measured, those that stages reach.
     pub vram_bytes_s: Fact<f64>,
+    /// Bytes a second that reach the card from memory.
+    pub link_bytes_s: Fact<f64>,
     /// Bytes a second that the drive with the model reads.
     pub nvme_bytes_s: Fact<f64>,
     /// Cores.
@@ -82,7 +84,7 @@ pub struct Machine {
     pub int8_ops_s: Fact<f64>,
     /// Share of it that kernels reach with long prompts.
     pub int8_share: f64,
-    /// Floating-point operations of the card a second, two for a multiply-add.
+    /// Operations of the card a second, two for a multiply-add; measured, those that stages reach.
     pub gpu_ops_s: Fact<f64>,
 }
 

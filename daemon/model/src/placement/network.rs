@@ -112,6 +112,7 @@ impl Network {
         let mut network = Self { layers, head: Both::default(), embedding: Both::default() };
         for tensor in &shape.tensors {
             let decision = placement.of(&tensor.name);
+            let tensor = &tensor.converted(decision.format);
             match ExpertKey::parse(&tensor.name) {
                 Some((key, ..)) => network.add_expert(tensor, key, decision)?,
                 None => network.add_dense(tensor, decision, shape.hyper.tied)?,

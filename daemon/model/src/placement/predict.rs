@@ -4,12 +4,13 @@
 //! a layer of a token: | what every token needs, where it lies | experts: the slowest of card, processor, drive | hand-over |
 //! ```
 //! Each device takes the longer of reading its weights and multiplying them. A token is the sum of its layers; a prompt reads
-//! each expert once, and the drive reads layers ahead of it.
+//! each expert once, and the drive reads layers ahead of it; a card computes a prompt's experts that do not lie there, too, where
+//! it is faster to bring them there.
 
 use super::network::{Layer, Load, Network};
 use super::plan::kv_layer_bytes;
 use super::rule::{Device, Tier};
-use super::{Machine, ModelShape, Workload};
+use super::{Fact, Known, Machine, ModelShape, Workload};
 
 /// Seconds from a device to the other and back, in every layer where both compute.
 pub const HANDOVER_S: f64 = 1e-4;
@@ -37,8 +38,8 @@ impl Speed {
     fn of(machine: &Machine, device: Device) -> Self {
         match device {
             Device::Gpu => Self {
-                bytes_s: machine.vram_bytes_s.value * GPU_READ_SHARE,
-                ops_s: machine.gpu_ops_s.value * GPU_OPS_SHARE,
+                bytes_s: reached(machine.vram_bytes_s, GPU_READ_SHARE),
+                ops_s: reached(machine.gpu_ops_s, GPU_OPS_SHARE),
                 ops: (2, 2),
             },
             Device::Cpu => Self {
@@ -54,6 +55,11 @@ impl Speed {
         let ops = self.ops.0 * load.block_values + self.ops.1 * load.float_values;
         (load.bytes as f64 * read / self.bytes_s).max(ops as f64 * tokens / self.ops_s)
     }
+}
+
+/// What stages reach of a card's speed: what was measured, they did.
+fn reached(fact: Fact<f64>, share: f64) -> f64 {
+    fact.value * if fact.known == Known::Measured { 1.0 } else { share }
 }
 
 /// A network under prediction.
@@ -165,7 +171,11 @@ impl<'a> Prediction<'a> {
         let (shares, wanted) = (self.shares(layer), self.wanted_share(tokens));
         let used = tokens * self.top_k / layer.homes.len().max(1) as f64;
         let experts = |speed: &Speed, share: f64| speed.seconds(&layer.experts, wanted * share, used * share);
-        dense.iter().sum::<f64>() + experts(&self.gpu, shares.gpu).max(experts(&self.cpu, shares.cpu))
+        let brought = layer.experts.bytes as f64 * wanted * shares.cpu / self.machine.link_bytes_s.value
+            + experts(&self.gpu, shares.gpu + shares.cpu);
+        let apart = experts(&self.gpu, shares.gpu).max(experts(&self.cpu, shares.cpu));
+        let mixture = if layer.attends_on_gpu { apart.min(brought) } else { apart };
+        dense.iter().sum::<f64>() + mixture
     }
 
     /// Share of the experts that a prompt wants, if all are wanted alike.

@@ -1,6 +1,7 @@
 //! One rule, and what it decides.
 
 use serde::Serialize;
+use tensor::DType;
 
 use super::glob;
 use super::name::Name;
@@ -82,7 +83,7 @@ impl std::fmt::Display for Span {
     }
 }
 
-/// A rule: which tensors, and what happens to them. Their format stays what it is in the file.
+/// A rule: which tensors, and what happens to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Glob over GGUF's tensor names: `*` any text, `?` one character.
@@ -95,6 +96,8 @@ pub struct Rule {
     pub device: Device,
     /// The fastest tier that routed experts may take; everything else lies with its device.
     pub tier: Tier,
+    /// What matrices are converted to on the card; `None` leaves them as they are in the file.
+    pub format: Option<DType>,
     /// Arithmetic.
     pub kernel: Kernel,
 }
@@ -103,7 +106,7 @@ impl Rule {
     /// All tensors that match, on `device` and in its memory.
     pub fn new(pattern: &str, device: Device) -> Self {
         let (pattern, tier) = (pattern.to_owned(), device.tier());
-        Self { pattern, layers: None, experts: None, device, tier, kernel: Kernel::Auto }
+        Self { pattern, layers: None, experts: None, device, tier, format: None, kernel: Kernel::Auto }
     }
 
     pub(super) fn matches(&self, name: &Name<'_>) -> bool {
@@ -120,6 +123,8 @@ pub struct Decision {
     pub device: Device,
     /// The fastest tier a routed expert may take.
     pub tier: Tier,
+    /// What a matrix is converted to.
+    pub format: Option<DType>,
     /// Arithmetic.
     pub kernel: Kernel,
     /// Index of the rule; `None` where none matched.

@@ -1,5 +1,6 @@
 //! A model, as far as placement depends on it: what its tensors are and take.
 
+use tensor::DType;
 use weights::{Hyperparameters, Tensor, Weights};
 
 use super::name::Name;
@@ -27,6 +28,15 @@ pub struct TensorShape {
     pub values: u64,
     /// Its products can be computed in 8-bit integers.
     pub is_block: bool,
+}
+
+impl TensorShape {
+    /// As it is in another format; vectors stay as they are.
+    pub(super) fn converted(&self, format: Option<DType>) -> Self {
+        let Some(dtype) = format.filter(|_| self.values > 0) else { return self.clone() };
+        let blocks = self.values / dtype.block_values() as u64;
+        Self { bytes: blocks * dtype.block_bytes() as u64, is_block: dtype.is_quantised(), ..self.clone() }
+    }
 }
 
 impl ModelShape {

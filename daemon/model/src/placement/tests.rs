@@ -17,6 +17,7 @@ fn machine(ram_gib: u64, vram_gib: u64) -> Machine {
         vram_bytes: Fact::given(vram_gib * GIB),
         ram_bytes_s: Fact::measured(80e9),
         vram_bytes_s: Fact::assumed(450e9),
+        link_bytes_s: Fact::assumed(12e9),
         nvme_bytes_s: Fact::given(7e9),
         cores: Fact::found(16),
         int8_ops_s: Fact::measured(8e12),
@@ -181,4 +182,15 @@ proptest! {
             prop_assert!(plan.decode_tok_s > 0.0 && plan.prefill_tok_s > 0.0);
         }
     }
+}
+
+#[test]
+fn a_prompts_experts_come_to_the_card_where_that_is_faster() {
+    let shape = r1(Bits::Q4KM);
+    let slow = machine(512, 24);
+    let fast = Machine { link_bytes_s: Fact::measured(1e12), gpu_ops_s: Fact::measured(100e12), ..slow };
+    let stuck = Machine { link_bytes_s: Fact::measured(1.0), ..fast };
+    let prefill = |machine: &Machine| plan(&shape, machine).prefill_tok_s;
+    assert!(prefill(&fast) > 1.5 * prefill(&stuck), "{} {}", prefill(&fast), prefill(&stuck));
+    assert_eq!(plan(&shape, &fast).decode_tok_s, plan(&shape, &stuck).decode_tok_s);
 }

@@ -7,8 +7,8 @@
 //! experts = "0-8"               # optional: of these routed experts of each layer only
 //! device = "gpu"                # gpu or cpu
 //! tier = "vram"                 # optional: what finds no room there falls to the next of vram, ram, nvme
-//! format = "as-is"              # optional
-//! kernel = "auto"               # optional: auto, f32 or int8
+//! format = "as-is"              # optional: what matrices are converted to on a card: as-is, f32, f16 or q8_0
+//! kernel = "auto"               # optional, of a card: auto, f32, or int8 (activations of prompts in 8 bits)
 //! ```
 
 use std::fmt::Write;
@@ -26,6 +26,9 @@ pub const RULES_MAX: usize = 256;
 const TEXT_MAX: usize = 256 << 10;
 /// Characters of a glob at most.
 const PATTERN_MAX: usize = 256;
+/// What matrices may be converted to on their way to a card.
+const FORMATS: [(&str, Option<DType>); 4] =
+    [("as-is", None), ("f32", Some(DType::F32)), ("f16", Some(DType::F16)), ("q8_0", Some(DType::Q8_0))];
 /// What a rule may say.
 const FIELDS: [&str; 7] = ["match", "layers", "experts", "device", "tier", "format", "kernel"];
 
@@ -72,7 +75,8 @@ fn write_rule(text: &mut String, rule: &Rule) -> std::fmt::Result {
         }
     }
     writeln!(text, "device = \"{}\"\ntier = \"{}\"", rule.device.name(), rule.tier.name())?;
-    writeln!(text, "format = \"as-is\"\nkernel = \"{}\"", rule.kernel.name())
+    let format = FORMATS.iter().find(|(_, format)| *format == rule.format).map_or("as-is", |(name, _)| name);
+    writeln!(text, "format = \"{format}\"\nkernel = \"{}\"", rule.kernel.name())
 }
 
 /// About the file as a whole.
@@ -90,14 +94,16 @@ fn rule(nth: usize, value: &Value) -> Result<Rule, Error> {
     let pattern = fields.pattern()?;
     let device = fields.word("device", &Device::ALL.map(|d| (d.name(), d)))?;
     let device = device.ok_or_else(|| fields.wrong("device", "is missing: gpu or cpu".into()))?;
-    fields.format()?;
     Ok(Rule {
         pattern: pattern.to_owned(),
         layers: fields.span("layers")?,
         experts: fields.span("experts")?,
         device,
         tier: fields.tier(device)?,
-        kernel: fields.word("kernel", &Kernel::ALL.map(|k| (k.name(), k)))?.unwrap_or(Kernel::Auto),
+        format: fields.of_card(device, "format", &FORMATS)?.flatten(),
+        kernel: fields
+            .of_card(device, "kernel", &Kernel::ALL.map(|k| (k.name(), k)))?
+            .unwrap_or(Kernel::Auto),
     })
 }
 
@@ -167,15 +173,21 @@ impl<'a> Fields<'a> {
         Ok(tier)
     }
 
-    /// Nothing is converted in this version.
-    fn format(&self) -> Result<(), Error> {
-        match self.text("format")? {
-            None | Some("as-is") => Ok(()),
-            Some(name) if name.parse::<DType>().is_ok() => Err(self.wrong(
-                "format",
-                format!("{name} would be converted, which this version does not do: only as-is can be"),
+    /// One of `words`; for the processor the first, which changes nothing.
+    fn of_card<T: Copy>(
+        &self,
+        device: Device,
+        field: &'static str,
+        words: &[(&str, T)],
+    ) -> Result<Option<T>, Error> {
+        let text = self.text(field)?;
+        let found = self.word(field, words)?;
+        match text.filter(|text| device == Device::Cpu && *text != words[0].0) {
+            Some(text) => Err(self.wrong(
+                field,
+                format!("{text:?} goes with device gpu: the processor takes tensors as the file has them, and computes as --precision says"),
             )),
-            Some(name) => Err(self.wrong("format", format!("{name:?} is no format: only as-is can be"))),
+            None => Ok(found),
         }
     }
 }
@@ -203,8 +215,11 @@ mod tests {
             pattern in "[a-z0-9._*?]{1,30}", layers in span(), experts in span(),
             tier in proptest::sample::select(Tier::ALL.to_vec()),
             kernel in proptest::sample::select(Kernel::ALL.to_vec()),
+            (_, format) in proptest::sample::select(FORMATS.to_vec()),
         ) -> Rule {
-            Rule { pattern, layers, experts, device: tier.device(), tier, kernel }
+            let device = tier.device();
+            let (format, kernel) = if device == Device::Gpu { (format, kernel) } else { (None, Kernel::Auto) };
+            Rule { pattern, layers, experts, device, tier, format, kernel }
         }
     }
 
@@ -222,8 +237,9 @@ mod tests {
             ("tier = \"tape\"", "rule 2, tier: \"tape\" is none of vram, ram, nvme"),
             ("kernel = \"fast\"", "rule 2, kernel: \"fast\" is none of auto, f32, int8"),
             ("kernel = 8", "rule 2, kernel: 8 is no text"),
-            ("format = \"Q4_K\"", "rule 2, format: Q4_K would be converted, which this version does not do"),
-            ("format = \"zip\"", "rule 2, format: \"zip\" is no format"),
+            ("format = \"Q4_K\"", "rule 2, format: \"Q4_K\" is none of as-is, f32, f16, q8_0"),
+            ("format = \"f16\"", "rule 2, format: \"f16\" goes with device gpu"),
+            ("kernel = \"int8\"", "rule 2, kernel: \"int8\" goes with device gpu"),
             ("layers = \"9-1\"", "rule 2, layers: \"9-1\" is no range: write \"7\" or \"0-30\""),
             ("expert = \"1\"", "rule 2: \"expert\" is not known; a rule has match, layers, experts"),
         ] {

@@ -1,6 +1,7 @@
 //! Small models on a graphics card (llvmpipe) against logits computed by other people's code.
 
 use gpu::{Adapter, CardKind, Device, DeviceOptions};
+use model::placement::Placement;
 use model::{CardOptions, Chunk, Forward, LogitsOf, Model, Precision, PromptExperts};
 
 use crate::logits::{agrees, chats_agree};
@@ -213,4 +214,44 @@ fn sequences_in_one_step_do_not_mix() {
         let difference = fixtures::max_difference(row, &want[want.len() - n_vocab..]);
         assert!(difference <= TOLERANCE, "sequence {i}: {difference}");
     }
+}
+
+/// Everything on the card, as one rule says.
+fn under_rule(name: &str, how: &str) -> Model {
+    let model = bind(&fixtures::folder(name).path, Precision::F32, 512);
+    let rule =
+        |pattern: &str, how: &str| format!("[[rule]]\nmatch = \"{pattern}\"\ndevice = \"gpu\"\n{how}\n");
+    // The router's logits decide: they stay what they are.
+    let rules = format!("{}{}", rule("*ffn_gate_inp*", ""), rule("*", how));
+    let rules = Placement::parse(&rules).unwrap();
+    let options = model::options_of(&rules, model.weights()).unwrap().unwrap();
+    moved(model, DeviceOptions::default(), options)
+}
+
+#[test]
+fn rules_convert_what_lies_on_the_card_and_choose_its_kernels() {
+    let converted = under_rule("tiny-deepseek-v3", "format = \"f32\"");
+    agrees(converted, "tiny-deepseek-v3/expected.safetensors", TOLERANCE);
+    for name in ["tiny-llama", "tiny-qwen2"] {
+        let logits = |mut model: Model| logits_of(&mut model, &PROMPT, 99, 64).1;
+        let exact = logits(bind(&fixtures::folder(name).path, Precision::F32, 512));
+        // Fewer bits say less: the rounding of weights, and of a prompt's activations.
+        let mut before = 0.0;
+        for (how, bound) in [
+            ("format = \"f16\"\nkernel = \"f32\"", 0.02),
+            ("format = \"q8_0\"\nkernel = \"f32\"", 0.5),
+            ("format = \"q8_0\"\nkernel = \"int8\"", 1.0),
+        ] {
+            let difference = fixtures::max_difference(&logits(under_rule(name, how)), &exact);
+            assert!(before < difference && difference < bound, "{name} {how}: {difference}");
+            before = difference;
+        }
+    }
+}
+
+#[test]
+fn a_cards_speed_can_be_measured() {
+    let speed = gpu::measure(device(DeviceOptions::default()), 1 << 20).unwrap();
+    let numbers = [speed.read_bytes_s, speed.ops_s, speed.link_bytes_s];
+    assert!(numbers.iter().all(|number| number.is_finite() && *number > 0.0), "{speed:?}");
 }

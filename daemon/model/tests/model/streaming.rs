@@ -263,7 +263,7 @@ fn experts_go_from_the_drive_to_a_card_for_a_prompt() {
     let (disk, _) = simulated(&weights, 5);
     let mut model = streamed(&pack, &options, 0.25, Policy::Lru, disk);
     let card = CardOptions { prompt_experts: PromptExperts::From(2), ..CardOptions::default() };
-    model.move_to_card(device(DeviceOptions::default()), card, &mut |_, _| {}).unwrap();
+    model.move_to_card(device(DeviceOptions::default()), card.clone(), &mut |_, _| {}).unwrap();
     assert!(model.brings_from().is_some_and(|from| from <= ids.len()));
     let (_, got) = logits_of(&mut model, &ids, ids.len(), 64);
     let difference = fixtures::max_difference(&got, &want);

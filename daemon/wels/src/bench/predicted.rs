@@ -38,6 +38,7 @@ impl Predicted {
         let plan = match card.and_then(|card| card.limits.memory_bytes) {
             Some(bytes) => {
                 machine.vram_bytes = Fact::found(bytes);
+                plan::measure_card(&mut machine);
                 derive(&shape, &machine, &workload)
             }
             None => evaluate(&Placement::on_cpu(), &shape, &machine, &workload),
@@ -89,6 +90,7 @@ fn machine(args: &Bench, weights: &Weights, limits: &Limits) -> Result<Machine> 
         vram_bytes: Fact::found(0),
         ram_bytes_s: Fact::measured(limits.read_bytes_s),
         vram_bytes_s: Fact::assumed(plan::VRAM_BYTES_S),
+        link_bytes_s: Fact::assumed(plan::LINK_BYTES_S),
         nvme_bytes_s: drive,
         cores: Fact::found(limits.threads),
         int8_ops_s: Fact::measured(limits.int8_ops_s),

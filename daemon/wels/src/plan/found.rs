@@ -1,8 +1,10 @@
 //! The machine: what is given, else what is found and measured here, else usual values.
 
 use anyhow::Result;
+use gpu::{Device, DeviceOptions};
 use kernels::{Cpu, CpuOptions};
 use model::placement::{Fact, Machine};
+use tracing::warn;
 use weights::Weights;
 
 use crate::bench::Limits;
@@ -13,8 +15,13 @@ use crate::{machine, streaming};
 pub(crate) const NVME_BYTES_S: f64 = 3e9;
 /// A card of the slower kind with memory for layers of a large model: Arc B60 456 GB/s, RX 7900 XTX 960 GB/s.
 pub(crate) const VRAM_BYTES_S: f64 = 450e9;
+/// What reaches a card on a PCIe 4.0 slot of 16 lanes, copied twice on the way.
+pub(crate) const LINK_BYTES_S: f64 = 12e9;
 /// The same card's f16 multiply-adds on shaders, without matrix units.
 pub(crate) const GPU_OPS_S: f64 = 20e12;
+
+/// Weights that a card is measured with: more than its caches hold.
+const MEASURED_BYTES: u64 = 256 << 20;
 
 /// This machine, but for what `args` say otherwise.
 pub(super) fn machine(args: &Args, weights: Option<&Weights>) -> Result<Machine> {
@@ -28,19 +35,40 @@ pub(super) fn machine(args: &Args, weights: Option<&Weights>) -> Result<Machine>
     let ram_reserve_bytes = streaming::reserve(ram_bytes.value);
     let has_to_stream =
         weights.filter(|weights| weights.bytes() > ram_bytes.value - ram_reserve_bytes.min(ram_bytes.value));
-    Ok(Machine {
+    let mut machine = Machine {
         ram_bytes,
         ram_reserve_bytes,
         expert_ram_bytes: None,
         vram_bytes,
         ram_bytes_s: args.ram_speed.map_or_else(|| Fact::measured(limits.read_bytes_s), Fact::given),
-        vram_bytes_s: args.vram_speed.map_or(Fact::assumed(VRAM_BYTES_S), Fact::given),
+        vram_bytes_s: Fact::assumed(VRAM_BYTES_S),
+        link_bytes_s: Fact::assumed(LINK_BYTES_S),
         nvme_bytes_s: args.nvme.map_or_else(|| drive(has_to_stream), |rate| Ok(Fact::given(rate)))?,
         cores: args.cores.map_or_else(|| Fact::found(limits.threads), Fact::given),
         int8_ops_s,
         int8_share: limits.int8_share(),
         gpu_ops_s: Fact::assumed(GPU_OPS_S),
-    })
+    };
+    if args.vram.is_none() {
+        measure_card(&mut machine);
+    }
+    machine.vram_bytes_s = args.vram_speed.map_or(machine.vram_bytes_s, Fact::given);
+    Ok(machine)
+}
+
+/// Measures this machine's card, if it has one that is faster than its processor; what can't be measured stays as it is.
+pub(crate) fn measure_card(machine: &mut Machine) {
+    let Some(card) = machine::card() else { return };
+    let speed =
+        Device::open(&card, DeviceOptions::default()).and_then(|card| gpu::measure(card, MEASURED_BYTES));
+    match speed {
+        Ok(gpu::Speed { read_bytes_s, ops_s, link_bytes_s }) => {
+            machine.vram_bytes_s = Fact::measured(read_bytes_s);
+            machine.gpu_ops_s = Fact::measured(ops_s);
+            machine.link_bytes_s = Fact::measured(link_bytes_s);
+        }
+        Err(error) => warn!(%error, "the card's speed was not measured"),
+    }
 }
 
 /// How fast the drive reads experts: measured where a model is here that has to stream.
