@@ -51,6 +51,12 @@ impl Adapter {
         Self { name: info.name, driver: format!("{} {}", info.driver, info.driver_info), kind, inner }
     }
 
+    /// Whether weights can be written to its memory without a detour, for it is this machine's.
+    pub fn shares_memory(&self) -> bool {
+        let own_memory = matches!(self.kind, CardKind::Integrated | CardKind::Software);
+        own_memory && self.inner.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+    }
+
     /// The card of a number, or the best: with memory of its own before one that shares it, before software.
     ///
     /// # Errors

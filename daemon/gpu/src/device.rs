@@ -44,6 +44,8 @@ pub struct Device {
     pub limits: Limits,
     /// Whether threads of a subgroup can sum.
     pub subgroups: bool,
+    /// Its memory is this machine's, and weights are written there without a detour.
+    pub shares_memory: bool,
     pub(crate) pipelines: Option<Pipelines>,
     lost: Arc<OnceLock<String>>,
 }
@@ -66,6 +68,11 @@ impl Device {
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::PIPELINE_CACHE;
+        let optional = if adapter.shares_memory() {
+            optional | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS
+        } else {
+            optional
+        };
         let features = wgpu::Features::IMMEDIATES | (optional & offered);
         let limits = if options.minimum_limits {
             wgpu::Limits { max_immediate_size: IMMEDIATE_BYTES, ..wgpu::Limits::default() }
@@ -102,6 +109,7 @@ impl Device {
                 memory_bytes: options.memory.or_else(|| adapter.memory_bytes().map(|bytes| bytes / 10 * 9)),
             },
             subgroups: features.contains(wgpu::Features::SUBGROUP) && !options.no_subgroups,
+            shares_memory: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
             pipelines,
             device,
             queue,

@@ -62,7 +62,7 @@ pub fn measure(device: Device, bytes: u64) -> Result<Speed, Error> {
     let matrix = Matrix::new(DTYPE, rows, COLS, &zeros).expect("as many bytes as rows");
     let matrix = matrix.with_layout(MatrixLayout::Rows16).expect("whole sixteens");
     let upload = shortest(|| {
-        program.write_rows(&weight, 0, &[matrix], &mut |_| Ok(()))?;
+        program.write_rows(&weight, 0, &[matrix], &mut |_, _| Ok(()))?;
         program.wait()
     })?;
     let one = shortest(|| step(&mut program, 0, 1))?;

@@ -43,6 +43,9 @@ struct Ready {
 pub struct Program {
     device: Device,
     buffers: Vec<wgpu::Buffer>,
+    /// Of each buffer its bytes, as long as it is written in place: slabs of a card that shares this machine's memory, until
+    /// something is run.
+    in_place: Vec<Option<wgpu::BufferViewMut>>,
     recordings: Vec<Vec<Ready>>,
     staging: [Option<wgpu::Buffer>; STAGINGS],
     next_staging: usize,
@@ -74,12 +77,17 @@ impl Program {
         let buffers: Vec<wgpu::Buffer> =
             layout.buffers.iter().map(|&(kind, bytes)| buffer(&device, kind, bytes)).collect();
         device.check()?;
+        let views = buffers.iter().zip(&layout.buffers).map(|(buffer, (kind, _))| {
+            is_in_place(&device, *kind).then(|| buffer.get_mapped_range_mut(..)).transpose().map_err(given_up)
+        });
+        let in_place = views.collect::<Result<_, Error>>()?;
         let mut builder =
             Builder { device: &device, buffers: &buffers, pipelines: HashMap::new(), groups: HashMap::new() };
         let recordings = recordings.iter().map(|recording| builder.ready(recording)).collect();
         device.check()?;
         device.pipelines.iter().for_each(Pipelines::keep);
-        Ok(Self { device, buffers, recordings, staging: [None, None], next_staging: 0, profile: None })
+        let staging = [None, None];
+        Ok(Self { device, buffers, in_place, recordings, staging, next_staging: 0, profile: None })
     }
 
     /// The card.
@@ -107,15 +115,16 @@ impl Program {
     /// # Panics
     /// `at` is no whole sixteen, or the rows are more than the weight has: a programmer's error.
     pub fn upload(
-        &self,
+        &mut self,
         weight: &Weight,
         at: usize,
         parts: &[Matrix<'_>],
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
-        self.write_rows(weight, at, parts, &mut |bytes| {
+        self.write_rows(weight, at, parts, &mut |program, bytes| {
             progress(bytes);
-            self.wait()
+            // What is on its way to a card of its own takes memory here until it has arrived.
+            if program.in_place.iter().any(Option::is_some) { Ok(()) } else { program.wait() }
         })?;
         self.device.check()
     }
@@ -128,11 +137,11 @@ impl Program {
     /// # Panics
     /// `at` is no whole sixteen, or the rows are more than the weight has: a programmer's error.
     pub fn write_rows(
-        &self,
+        &mut self,
         weight: &Weight,
         at: usize,
         parts: &[Matrix<'_>],
-        piece: &mut dyn FnMut(u64) -> Result<(), Error>,
+        piece: &mut dyn FnMut(&Self, u64) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let row_block = parts.len() * weight.format.row_block_bytes(weight.shape.cols);
         let rows_a_piece = (UPLOAD_BYTES / row_block).max(1) * LANES;
@@ -144,9 +153,8 @@ impl Program {
             let in_shard = at + first - shard.first_row;
             let n = rows_a_piece.min(shard.rows - in_shard).min(rows - first);
             let bytes = upload::interleave(weight.format, parts, first, n);
-            let offset = shard.weights.offset + (in_shard / LANES * row_block) as u64;
-            self.device.queue.write_buffer(&self.buffers[shard.weights.buffer], offset, &bytes);
-            piece(bytes.len() as u64)?;
+            self.write_at(shard.weights, (in_shard / LANES * row_block) as u64, &bytes);
+            piece(self, bytes.len() as u64)?;
             first += n;
         }
         if let Some(scales) = weight.shards.first().and_then(|shard| shard.scales) {
@@ -157,14 +165,27 @@ impl Program {
     }
 
     /// Writes bytes to the beginning of a binding, before what is run next.
-    pub fn write(&self, to: Binding, bytes: &[u8]) {
+    pub fn write(&mut self, to: Binding, bytes: &[u8]) {
         self.write_at(to, 0, bytes);
     }
 
     /// Writes bytes from byte `at` of a binding on, before what is run next.
-    pub fn write_at(&self, to: Binding, at: u64, bytes: &[u8]) {
+    pub fn write_at(&mut self, to: Binding, at: u64, bytes: &[u8]) {
         assert!(at + bytes.len() as u64 <= to.bytes, "the bytes fit");
-        self.device.queue.write_buffer(&self.buffers[to.buffer], to.offset + at, bytes);
+        let offset = to.offset + at;
+        match &mut self.in_place[to.buffer] {
+            Some(view) => view.slice(offset as usize..offset as usize + bytes.len()).copy_from_slice(bytes),
+            None => self.device.queue.write_buffer(&self.buffers[to.buffer], offset, bytes),
+        }
+    }
+
+    /// Hands buffers that were written in place to the card.
+    fn seal(&mut self) {
+        for (view, buffer) in self.in_place.iter_mut().zip(&self.buffers) {
+            if view.take().is_some() {
+                buffer.unmap();
+            }
+        }
     }
 
     /// Lets the card take what was written, and waits for it: staging memory does not grow.
@@ -182,6 +203,7 @@ impl Program {
     /// The card was lost.
     pub fn run(&mut self, recordings: &[usize], counts: &Counts, copies: &[Copy]) -> Result<Pending, Error> {
         self.device.check()?;
+        self.seal();
         let mut encoder =
             self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.encode(&mut encoder, recordings, counts);
@@ -281,6 +303,11 @@ pub(crate) fn given_up(noticed: impl std::fmt::Display) -> Error {
     Error::Lost { reason: "its driver has given it up".into() }
 }
 
+/// Weights of a card that shares this machine's memory are written where they will lie.
+fn is_in_place(device: &Device, kind: BufferKind) -> bool {
+    device.shares_memory && kind == BufferKind::Slab
+}
+
 const MB: u64 = 1_000_000;
 
 fn fits(device: &Device, layout: &Layout) -> Result<(), Error> {
@@ -302,6 +329,8 @@ fn fits(device: &Device, layout: &Layout) -> Result<(), Error> {
 }
 
 fn buffer(device: &Device, kind: BufferKind, bytes: u64) -> wgpu::Buffer {
+    let in_place = is_in_place(device, kind);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     device.device.create_buffer(&wgpu::BufferDescriptor {
         label: Some(match kind {
             BufferKind::Slab => "weights",
@@ -310,8 +339,8 @@ fn buffer(device: &Device, kind: BufferKind, bytes: u64) -> wgpu::Buffer {
             BufferKind::Ring => "ring",
         }),
         size: bytes,
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
-        mapped_at_creation: false,
+        usage: if in_place { usage | wgpu::BufferUsages::MAP_WRITE } else { usage },
+        mapped_at_creation: in_place,
     })
 }
 

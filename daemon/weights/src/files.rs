@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Error;
@@ -48,6 +49,13 @@ impl DataFile {
             vec![0; usize::try_from(n.min(self.bytes)).expect("callers cap n well below the address space")];
         self.file.read_exact_at(&mut head, 0).map_err(Error::io(&self.path, "read"))?;
         Ok(head)
+    }
+
+    /// Tells the system that pages are not wanted any more; 0 bytes are all to the end. A hint: without it the pages stay until
+    /// their memory is wanted.
+    pub(crate) fn let_go(&self, offset: u64, bytes: usize) {
+        let (offset, bytes) = (offset as nix::libc::off_t, bytes as nix::libc::off_t);
+        let _ = posix_fadvise(&self.file, offset, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 
     /// Notes the hash of the header, part of the file's identity.

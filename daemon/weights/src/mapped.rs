@@ -1,7 +1,7 @@
 //! Memory mapping: the only unsafe code of the crate.
 #![expect(unsafe_code, reason = "memory mapping")]
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::Error;
 use crate::files::DataFile;
@@ -16,6 +16,19 @@ pub(crate) fn map(file: &DataFile) -> Result<Mmap, Error> {
     let mapped = unsafe { Mmap::map(&file.file) };
     mapped.map_err(Error::io(&file.path, "map"))
 }
+
+/// Lets the pages go that lie whole within a range: they are read from the file again when they are touched. A hint.
+pub(crate) fn let_go(map: &Mmap, start: usize, bytes: usize) {
+    let first = start.next_multiple_of(PAGE_BYTES);
+    let end = (start + bytes) / PAGE_BYTES * PAGE_BYTES;
+    if first < end {
+        // SAFETY: the map is shared and read-only, so that what comes back is what was there: the file's bytes.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, first, end - first) };
+    }
+}
+
+/// A whole number of pages on every machine we know.
+const PAGE_BYTES: usize = 64 << 10;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("models are mapped whole: a 64-bit address space is needed");

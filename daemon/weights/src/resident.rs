@@ -6,7 +6,6 @@
 use std::os::unix::fs::FileExt;
 
 use memmap2::{Advice, Mmap, MmapMut};
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::expert::ExpertKey;
 use crate::files::DataFile;
@@ -50,7 +49,7 @@ impl Resident {
             bytes_done += entry.bytes;
             progress(Progress { stage: Stage::Load, bytes_done, bytes_total, item: &entry.name });
         }
-        source.files.iter().for_each(|file| let_go(file, 0, 0));
+        source.files.iter().for_each(|file| file.let_go(0, 0));
         let memory = memory.make_read_only().map_err(no_memory)?;
         Ok(Self { memory, starts })
     }
@@ -66,14 +65,7 @@ fn read(file: &DataFile, offset: u64, target: &mut [u8]) -> Result<(), Error> {
     for (i, chunk) in target.chunks_mut(CHUNK_BYTES).enumerate() {
         let at = offset + (i * CHUNK_BYTES) as u64;
         file.file.read_exact_at(chunk, at).map_err(Error::io(&file.path, "read"))?;
-        let_go(file, at, chunk.len());
+        file.let_go(at, chunk.len());
     }
     Ok(())
-}
-
-/// Tells the system that pages of a file are not wanted any more; 0 bytes are all to its end. A hint: without it the pages
-/// stay until their memory is wanted.
-fn let_go(file: &DataFile, offset: u64, bytes: usize) {
-    let (offset, bytes) = (offset as nix::libc::off_t, bytes as nix::libc::off_t);
-    let _ = posix_fadvise(&file.file, offset, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }

@@ -6,6 +6,7 @@ use memmap2::Mmap;
 use tensor::BlockScale;
 
 use crate::catalogue::Entry;
+use crate::expert::ExpertKey;
 use crate::generation::Generation;
 use crate::resident::Resident;
 use crate::source::Source;
@@ -53,6 +54,8 @@ enum Home {
     Mapped(Vec<Mmap>),
     /// In memory, all but routed experts.
     Resident(Resident),
+    /// In maps, all but routed experts.
+    Dense(Vec<Mmap>),
 }
 
 /// A tensor's place in [`Weights`]: looking it up costs nothing.
@@ -67,11 +70,7 @@ impl Weights {
     /// A file can't be mapped or has shrunk; coded experts are broken, or memory for them lacks.
     pub fn mapped(self) -> Result<Self, Error> {
         let source = self.source;
-        let mut maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
-        let shrunk = source.files.iter().zip(&maps).find(|(file, map)| (map.len() as u64) < file.bytes);
-        if let Some((file, _)) = shrunk {
-            return Err(Error::SourceChanged { path: file.path.clone() });
-        }
+        let mut maps = map_all(&source)?;
         if let Some(decoded) = pack::decoded(&source, &maps)? {
             maps.push(decoded);
         }
@@ -86,6 +85,26 @@ impl Weights {
     pub fn resident(self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, Error> {
         let home = Home::Resident(Resident::load(&self.source, progress)?);
         Ok(Self { source: self.source, home })
+    }
+
+    /// The same with maps instead of memory: where most tensors are needed once, to be written to a graphics card.
+    ///
+    /// # Errors
+    /// A file can't be mapped or has shrunk.
+    pub fn dense_mapped(self) -> Result<Self, Error> {
+        let maps = map_all(&self.source)?;
+        Ok(Self { source: self.source, home: Home::Dense(maps) })
+    }
+
+    /// Lets memory go that holds the tensor called `name` where it is mapped: it is read from the file again when it is wanted.
+    pub fn let_go(&self, name: &str) {
+        let (Home::Mapped(maps) | Home::Dense(maps)) = &self.home else { return };
+        let Some(idx) = self.source.catalogue.find(name) else { return };
+        let entry = self.entry(TensorIndex(idx));
+        // What was decoded lies in memory that no file stands behind.
+        let Some(file) = self.source.files.get(entry.file) else { return };
+        mapped::let_go(&maps[entry.file], entry.offset as usize, entry.bytes as usize);
+        file.let_go(entry.offset, entry.bytes as usize);
     }
 
     /// The model's shape.
@@ -164,19 +183,26 @@ impl Weights {
 
     fn bytes_at(&self, index: TensorIndex) -> &[u8] {
         let entry = self.entry(index);
+        let start = entry.offset as usize;
         match &self.home {
             Home::Nowhere => &[],
-            Home::Mapped(maps) => {
-                let start = entry.offset as usize;
-                &maps[entry.file][start..start + entry.bytes as usize]
-            }
+            Home::Mapped(maps) => &maps[entry.file][start..start + entry.bytes as usize],
+            Home::Dense(_) if ExpertKey::parse(&entry.name).is_some() => &[],
+            Home::Dense(maps) => &maps[entry.file][start..start + entry.bytes as usize],
             Home::Resident(resident) => resident.bytes(index.0, entry.bytes as usize),
         }
     }
 
     /// Whether routed experts are left to [`record`](Self::record).
     pub fn is_resident(&self) -> bool {
-        matches!(self.home, Home::Resident(_))
+        matches!(self.home, Home::Resident(_) | Home::Dense(_))
+    }
+
+    /// Bytes of tensors that were opened for a card that shares this memory, and will take their place there.
+    pub fn awaited_bytes(&self) -> u64 {
+        let entries = self.source.catalogue.entries().iter();
+        let dense = entries.filter(|entry| ExpertKey::parse(&entry.name).is_none());
+        if matches!(self.home, Home::Dense(_)) { dense.map(|entry| entry.bytes).sum() } else { 0 }
     }
 
     /// Bytes of the tensor called `name`, wherever they are; 0 where there is none.
@@ -216,5 +242,14 @@ impl Weights {
     /// Bytes of all tensors.
     pub fn bytes(&self) -> u64 {
         self.source.catalogue.entries().iter().map(|entry| entry.bytes).sum()
+    }
+}
+
+/// Maps every file of a source.
+fn map_all(source: &Source) -> Result<Vec<Mmap>, Error> {
+    let maps = source.files.iter().map(mapped::map).collect::<Result<Vec<_>, _>>()?;
+    match source.files.iter().zip(&maps).find(|(file, map)| (map.len() as u64) < file.bytes) {
+        Some((file, _)) => Err(Error::SourceChanged { path: file.path.clone() }),
+        None => Ok(maps),
     }
 }

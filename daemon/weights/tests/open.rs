@@ -241,3 +241,40 @@ fn says_what_a_path_is_instead_of_a_model() {
         assert!(error.contains(want), "{error}");
     }
 }
+
+/// Bytes of a mapped file that are in memory, as the system counts them.
+fn resident_bytes(path: &std::path::Path) -> u64 {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = maps.lines().skip_while(|line| !line.ends_with(&*path.to_string_lossy()));
+    let rss = lines.find(|line| line.starts_with("Rss:")).unwrap();
+    1024 * rss.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+}
+
+#[test]
+fn tensors_that_were_let_go_take_no_memory_and_come_back() {
+    let path = fs::canonicalize(fixtures::test_data("smollm2.gguf")).unwrap();
+    let weights = open(&path).unwrap();
+    let sum = |weights: &Weights| {
+        let bytes = weights.tensors().flat_map(|tensor| tensor.data.iter());
+        bytes.fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
+    };
+    let before = sum(&weights);
+    let all = resident_bytes(&path);
+    assert!(all > weights.bytes() / 2, "{all} of {}", weights.bytes());
+    weights.tensors().for_each(|tensor| weights.let_go(tensor.name));
+    let left = resident_bytes(&path);
+    assert!(left < all / 4, "{left} of {all} bytes are left");
+    assert_eq!(sum(&weights), before);
+}
+
+#[test]
+fn dense_tensors_are_mapped_and_experts_left_to_others() {
+    let model = folder("tiny-deepseek-v3");
+    let (whole, dense) = (open(&model.path).unwrap(), weights::open_headers(&model.path).unwrap());
+    let dense = dense.dense_mapped().unwrap();
+    assert!(dense.is_resident() && dense.awaited_bytes() > 0);
+    for (whole, dense) in whole.tensors().zip(dense.tensors()) {
+        let routed = weights::ExpertKey::parse(whole.name).is_some();
+        assert_eq!(dense.data, if routed { &[][..] } else { whole.data }, "{}", whole.name);
+    }
+}

@@ -78,23 +78,32 @@ pub(crate) fn required(model: &mut Model, compute: &Compute) -> Result<()> {
 /// # Errors
 /// The rules can't be followed: whoever wrote them is there to read it.
 pub(crate) fn or_without(model: &mut Model, compute: &Compute) -> Result<()> {
-    let (number, mut cards) = match compute.device {
-        Choice::Cpu => return Ok(()),
-        Choice::Auto => (None, gpu::adapters()),
-        Choice::Card(number) => (number, gpu::adapters()),
-    };
+    let Some((number, cards)) = cards(compute.device) else { return Ok(()) };
     let Some(options) = options(model, compute)? else { return Ok(()) };
-    if compute.device == Choice::Auto {
-        cards.retain(|card| card.kind != CardKind::Software);
-        if cards.is_empty() {
-            return Ok(());
-        }
-    }
     if let Err(error) = move_to(model, compute, options, number, cards) {
         warn!(%error, "answers are computed on the processor");
         model.stay_without_card(format!("{error}. Answers are computed on the processor."));
     }
     Ok(())
+}
+
+/// The cards there are and the number of the one that is wanted; `None` where none is.
+fn cards(choice: Choice) -> Option<(Option<usize>, Vec<Adapter>)> {
+    match choice {
+        Choice::Cpu => None,
+        Choice::Auto => {
+            let cards: Vec<Adapter> =
+                gpu::adapters().into_iter().filter(|card| card.kind != CardKind::Software).collect();
+            (!cards.is_empty()).then_some((None, cards))
+        }
+        Choice::Card(number) => Some((number, gpu::adapters())),
+    }
+}
+
+/// Whether the card that would be used keeps its weights in this machine's memory.
+pub(crate) fn shares_memory(compute: &Compute) -> bool {
+    let card = cards(compute.device).and_then(|(number, cards)| Adapter::choose(cards, number).ok());
+    card.is_some_and(|card| card.shares_memory())
 }
 
 /// What is to lie on the card: by rules, or by numbers; `None` where rules leave it empty.

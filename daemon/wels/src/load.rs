@@ -12,15 +12,17 @@ use text::{Codec, GgufVocab, Tokenizer};
 use weights::{GgufTokenizer, TokenizerFiles, Weights};
 
 use crate::cli::Compute;
-use crate::{catalogue, machine, streaming};
+use crate::{card, catalogue, machine, streaming};
 
 /// Opens a model to run it: mapped where it fits in memory, else without its routed experts, which stay on the drive.
 pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weights>> {
     let headers = headers(path)?;
-    let weights = if streaming::has_to(&headers, compute)? {
-        headers.resident(&mut |_| {}).with_context(|| format!("cannot load the model {}", path.display()))
-    } else {
+    let weights = if !streaming::has_to(&headers, compute)? {
         headers.mapped().with_context(|| cannot_open(path))
+    } else if card::shares_memory(compute) {
+        headers.dense_mapped().with_context(|| cannot_open(path))
+    } else {
+        headers.resident(&mut |_| {}).with_context(|| format!("cannot load the model {}", path.display()))
     };
     Ok(Arc::new(weights?))
 }

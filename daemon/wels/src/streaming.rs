@@ -80,7 +80,7 @@ pub(crate) fn streaming(weights: &Weights, compute: &Compute, options: &Options)
     let lends = compute.expert_memory.is_none() && !options.draft;
     let kept_tokens = options.step_tokens.min(if lends { SHORT_STEP_TOKENS } else { usize::MAX });
     let step = activations(kept_tokens);
-    let taken = machine::resident_bytes() + kv as u64 + step + RESERVE_BYTES;
+    let taken = machine::resident_bytes() + weights.awaited_bytes() + kv as u64 + step + RESERVE_BYTES;
     let left = ram.saturating_sub(taken) as f64 * (1.0 - OVERHEAD_SHARE);
     let budget = compute.expert_memory.unwrap_or(left as u64);
     let loan = Loan { bytes: activations(options.step_tokens) - step, step_tokens: kept_tokens };

@@ -281,13 +281,23 @@ impl<'a> Binder<'a> {
 }
 
 impl Upload {
+    /// The tensors that are in it.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Vector(name, _) => vec![name.clone()],
+            Self::Matrix(names, ..) => names.clone(),
+            Self::PerHead(per_head, _) => vec![per_head.tensor().to_owned()],
+            Self::Words(..) => Vec::new(),
+        }
+    }
+
     /// Writes it; `progress` is told of every piece's bytes.
     ///
     /// # Errors
     /// The card was lost.
     pub(crate) fn write(
         &self,
-        program: &gpu::Program,
+        program: &mut gpu::Program,
         weights: &Weights,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), gpu::Error> {

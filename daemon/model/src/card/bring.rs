@@ -80,7 +80,7 @@ impl<'a> Bringing<'a> {
             (down, slot * expert.down.rows(), expert.down),
         ];
         for (weight, at, matrix) in places {
-            self.program.write_rows(weight, at, &[matrix], &mut |_| Ok(()))?;
+            self.program.write_rows(weight, at, &[matrix], &mut |_, _| Ok(()))?;
         }
         let idx = expert.key.expert as usize;
         self.table[idx] = slot as u32;

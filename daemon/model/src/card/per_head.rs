@@ -67,6 +67,11 @@ impl PerHead {
         Ok((k, of(tensor, (both, nope_dim), v_dim, rank, false)))
     }
 
+    /// The name of the tensor.
+    pub(crate) fn tensor(&self) -> &str {
+        &self.tensor
+    }
+
     /// As it lies on the card.
     pub(crate) fn shape(&self) -> WeightShape {
         let (rows, cols) = if self.transpose { (self.cols, self.rows) } else { (self.rows, self.cols) };

@@ -7,7 +7,7 @@ use gpu::{Copy, Counts, Device, Program, StageTime};
 use kernels::{Choice, RopeTable};
 use weights::Weights;
 
-use super::bind::NOWHERE;
+use super::bind::{NOWHERE, Upload};
 use super::bring::Bringing;
 use super::buffers::{Buffers, HEAD_ROWS};
 use super::ring::Ring;
@@ -21,6 +21,8 @@ pub(crate) struct Card {
     buffers: Buffers,
     ring: Option<Ring>,
     route: Route,
+    /// The tensors that lie here.
+    names: Vec<String>,
     n_vocab: usize,
     n_experts: usize,
     /// Tokens of a step from which on a layer's experts come to the card.
@@ -69,11 +71,11 @@ impl Card {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, gpu::Error> {
         let CardPlan { layout, uploads, buffers, ring, recordings, route } = plan;
-        let program = Program::new(device, &layout, &recordings)?;
+        let mut program = Program::new(device, &layout, &recordings)?;
         let total = layout.bytes(Some(gpu::BufferKind::Slab));
         let mut done = 0;
         for upload in &uploads {
-            upload.write(&program, weights, &mut |bytes| {
+            upload.write(&mut program, weights, &mut |bytes| {
                 done += bytes;
                 progress(done.min(total), total);
             })?;
@@ -83,6 +85,7 @@ impl Card {
             buffers,
             ring,
             route,
+            names: uploads.iter().flat_map(Upload::names).collect(),
             n_vocab: weights.hyper().n_vocab,
             n_experts: weights.hyper().moe.map_or(0, |moe| moe.n_experts),
             bring_from: usize::MAX,
@@ -93,6 +96,11 @@ impl Card {
             choices: Vec::new(),
             out: Vec::new(),
         })
+    }
+
+    /// The tensors that lie here.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The card.
@@ -187,7 +195,7 @@ impl Card {
                 None => self.program.device().lose(),
             }
         }
-        let counts = self.buffers.step_layout.write(&self.program, self.buffers.step, batch, rope);
+        let counts = self.buffers.step_layout.write(&mut self.program, self.buffers.step, batch, rope);
         let width = self.route.width(batch.len());
         let mut run = Vec::new();
         for i in 0..self.route.segments.len() {

@@ -58,8 +58,14 @@ impl StepLayout {
     }
 
     /// Writes a batch's numbers; what there is of everything.
-    pub(crate) fn write(&self, program: &Program, step: Binding, batch: &Batch, rope: &RopeTable) -> Counts {
-        let put =
+    pub(crate) fn write(
+        &self,
+        program: &mut Program,
+        step: Binding,
+        batch: &Batch,
+        rope: &RopeTable,
+    ) -> Counts {
+        let mut put =
             |at: u32, words: &[u32]| program.write_at(step, 4 * u64::from(at), bytemuck::cast_slice(words));
         put(self.ids, &batch.ids);
         put(self.positions, &batch.positions);

@@ -51,7 +51,12 @@ impl Model {
             self.limits.context = context.min(self.kv.capacity());
         }
         self.compare_with_processor()?;
-        self.decide_on_prompts(options.prompt_experts)
+        self.decide_on_prompts(options.prompt_experts)?;
+        if let Some(card) = self.card.as_ref().filter(|card| card.device().shares_memory) {
+            // One copy is enough: the processor reads from the file what it may want again.
+            card.names().iter().for_each(|name| self.weights.let_go(name));
+        }
+        Ok(())
     }
 
     /// Lets card and processor compute the same few tokens: a driver that computes wrongly is found before anybody reads what
