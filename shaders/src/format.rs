@@ -36,8 +36,25 @@ impl Format {
 
     /// What products with so many tokens at a time can be made of.
     pub(crate) fn arithmetics(self, tokens: u32) -> Vec<Arithmetic> {
-        let int8 = (tokens > 1 && self.has_codes()).then_some(Arithmetic::Int8);
-        std::iter::once(Arithmetic::F32).chain(int8).collect()
+        let fast = self.fast(true).filter(|_| tokens > 1);
+        std::iter::once(Arithmetic::F32).chain(fast).collect()
+    }
+
+    /// What the products of tiles are fastest made of, if not of f32, on a card with or without half floats.
+    pub fn fast(self, f16: bool) -> Option<Arithmetic> {
+        match self.0 {
+            _ if self.has_codes() => Some(Arithmetic::Int8),
+            DType::F16 | DType::F8E4M3 => f16.then_some(Arithmetic::F16),
+            _ => None,
+        }
+    }
+
+    /// The file that reads it in half floats.
+    pub(crate) fn halves(self) -> &'static str {
+        match self.0 {
+            DType::F8E4M3 => "format/halves/f8_e4m3.wgsl",
+            _ => "format/halves/f16.wgsl",
+        }
     }
 
     /// Bytes that 16 rows of `cols` values take.

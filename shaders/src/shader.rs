@@ -44,6 +44,8 @@ pub enum Arithmetic {
     F32,
     /// Whole numbers, four at a time: activations in 8 bits, weights of formats with whole codes.
     Int8,
+    /// Half precision, summed up by fours: activations in 16 bits, weights of F16 and FP8.
+    F16,
 }
 
 /// One variant of a stage.
@@ -62,8 +64,11 @@ pub enum Shader {
         /// The workgroup.
         threads: Threads,
     },
-    /// Activations in 8 bits.
-    QuantiseActivations,
+    /// Activations in 8 bits, or in 16.
+    QuantiseActivations {
+        /// Half floats.
+        half: bool,
+    },
     /// Rows of a table.
     Embedding {
         /// Of the table.
@@ -122,6 +127,7 @@ impl Arithmetic {
         match self {
             Self::F32 => "",
             Self::Int8 => ", 8 bits",
+            Self::F16 => ", half floats",
         }
     }
 }
@@ -131,7 +137,6 @@ impl Shader {
     pub fn all() -> Vec<Self> {
         let kvs = [KvType::F32, KvType::F16];
         let mut all = vec![
-            Self::QuantiseActivations,
             Self::Rope,
             Self::AttentionCombine,
             Self::SwiGlu,
@@ -141,6 +146,7 @@ impl Shader {
             Self::Combine,
         ];
         all.extend([true, false].map(|subgroups| Self::RmsNorm { subgroups }));
+        all.extend([true, false].map(|half| Self::QuantiseActivations { half }));
         for kv in kvs {
             all.push(Self::KvWrite { kv });
             all.extend([true, false].map(|wide| Self::Attention { kv, wide }));
@@ -164,7 +170,7 @@ impl Shader {
     pub fn stage(self) -> &'static str {
         match self {
             Self::Linear { .. } => "linear",
-            Self::QuantiseActivations => "quantise_activations",
+            Self::QuantiseActivations { .. } => "quantise_activations",
             Self::Embedding { .. } => "embedding",
             Self::RmsNorm { .. } => "rms_norm",
             Self::Rope => "rope",
@@ -199,7 +205,7 @@ impl Shader {
         match self {
             Self::Linear { arithmetic: Arithmetic::F32, .. } => &[Read, Read, Read, Read, Write],
             Self::Linear { .. } => &[Read, Read, Read, Read, Write, Read],
-            Self::QuantiseActivations => &[Read, Write, Write],
+            Self::QuantiseActivations { .. } => &[Read, Write, Write],
             Self::Attention { .. } => &[Read, Read, Read, Read, Write, Write],
             Self::ExpertLinear { tokens: 1, .. } => &[Read, Read, Read, Read, Read, Write],
             Self::ExpertLinear { arithmetic: Arithmetic::F32, .. } => {
@@ -218,11 +224,23 @@ impl Shader {
     /// # Panics
     /// [`reload_from`] was given a folder that lacks a file: a programmer's error.
     pub fn source(self) -> String {
-        let mut source = self.constants();
+        let mut source = if self.needs_f16() { "enable f16;\n".to_owned() } else { String::new() };
+        source.push_str(&self.constants());
         for file in self.files() {
             source.push_str(&repeated(&text(file), &self.counts()));
         }
         source
+    }
+
+    /// Whether a card needs half floats for it.
+    pub fn needs_f16(self) -> bool {
+        match self {
+            Self::Linear { arithmetic, .. } | Self::ExpertLinear { arithmetic, .. } => {
+                arithmetic == Arithmetic::F16
+            }
+            Self::QuantiseActivations { half } => half,
+            _ => false,
+        }
     }
 
     /// What `//@ repeat` calls by name, and how often.
@@ -242,8 +260,10 @@ impl Shader {
                     ("GATED", 1..parts),
                     ("FLOAT", once(arithmetic == Arithmetic::F32)),
                     ("INT8", once(arithmetic == Arithmetic::Int8)),
+                    ("HALF", once(arithmetic == Arithmetic::F16)),
                 ]
             }
+            Self::QuantiseActivations { half } => vec![("INT8", once(!half)), ("HALF", once(half))],
             Self::Embedding { format } => vec![fours(format)],
             _ => Vec::new(),
         }
@@ -281,9 +301,13 @@ impl Shader {
             let (needs, file) = format.files();
             [&["part/weights.wgsl", "part/silu.wgsl"], needs, &[file, stage]].concat()
         };
-        let with_products = |format, arithmetic, stage| match arithmetic {
-            Arithmetic::F32 => with_format(format, stage),
-            Arithmetic::Int8 => [&["part/products.wgsl"], with_format(format, stage).as_slice()].concat(),
+        let with_products = |format: Format, arithmetic, stage| {
+            let with = with_format(format, stage);
+            match arithmetic {
+                Arithmetic::F32 => with,
+                Arithmetic::Int8 => [&["part/products.wgsl"], with.as_slice()].concat(),
+                Arithmetic::F16 => [&[format.halves()], with.as_slice()].concat(),
+            }
         };
         let kv_file = |kv| match kv {
             KvType::F32 => "part/kv_f32.wgsl",
@@ -293,7 +317,7 @@ impl Shader {
             Self::Linear { format, arithmetic, .. } => with_products(format, arithmetic, "linear.wgsl"),
             Self::Embedding { format } => with_format(format, "embedding.wgsl"),
             Self::RmsNorm { subgroups } => with_sum(subgroups, "rms_norm.wgsl"),
-            Self::QuantiseActivations => vec!["quantise_activations.wgsl"],
+            Self::QuantiseActivations { .. } => vec!["quantise_activations.wgsl"],
             Self::Rope => vec!["rope.wgsl"],
             Self::KvWrite { kv } => vec![kv_file(kv), "kv_write.wgsl"],
             Self::Attention { kv, .. } => vec![kv_file(kv), "attention.wgsl"],
@@ -399,6 +423,8 @@ files! {
     "format/f16.wgsl",
     "format/f32.wgsl",
     "format/f8_e4m3.wgsl",
+    "format/halves/f16.wgsl",
+    "format/halves/f8_e4m3.wgsl",
     "format/iq4_nl.wgsl",
     "format/iq4_xs.wgsl",
     "format/q2_k.wgsl",

@@ -3,7 +3,7 @@
 // A row is a choice of a token, top_k a token. table: [n_experts], the expert's slot or NOWHERE; a slot is `slot` vectors of
 // weights, 16 rows of its gate and of its up `part` vectors apart; x: a row for `share` rows of out; strides in vectors of four.
 //
-// TILED: choices of one expert in turn share what is read of it, as `sort_choices` leaves them. INT8: activations as
+// TILED: choices of one expert in turn share what is read of it, as `sort_choices` leaves them. INT8, HALF: activations as
 // `quantise_activations` leaves them.
 struct ExpertLinear {
     top_k: u32,
@@ -34,6 +34,10 @@ var<immediate> p: ExpertLinear;
 //@ end
 //@ repeat float: FLOAT
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
+//@ end
+//@ repeat half: HALF
+@group(0) @binding(4) var<storage, read> halved: array<vec4<f16>>;
+@group(0) @binding(7) var<storage, read> factors: array<vec4<f32>>;
 //@ end
 //@ repeat int8: INT8
 @group(0) @binding(4) var<storage, read> codes: array<vec4<u32>>;
@@ -88,6 +92,14 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) loca
         //@ repeat t: TOKENS
         sum$part_$t += x[at$t + column + $iu] * w$i;
         //@ end
+        //@ end
+        //@ end
+        //@ repeat half: HALF
+        let w = halves(g);
+        let scale = factor(g);
+        //@ repeat t: TOKENS
+        let c$t = row$t / p.share * p.groups + k;
+        sum$part_$t += scale * factors[c$t >> 3u].x * vec4<f32>(halved[c$t] * w);
         //@ end
         //@ end
         //@ repeat int8: INT8

@@ -4,6 +4,7 @@
 // TOKENS tokens; SPLITS threads share the rows and divide the columns. A matrix per head reads and writes its head's part.
 //
 // INT8: activations as `quantise_activations` leaves them, and products of whole numbers, four at a time; without heads.
+// HALF: likewise in half floats, of which four products are summed before they are widened.
 struct Linear {
     n_tokens: u32,
     // Rows / 4, padded; of the output, so half of the matrix's where gated.
@@ -33,6 +34,10 @@ var<immediate> p: Linear;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
 //@ repeat float: FLOAT
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
+//@ end
+//@ repeat half: HALF
+@group(0) @binding(3) var<storage, read> halved: array<vec4<f16>>;
+@group(0) @binding(5) var<storage, read> factors: array<vec4<f32>>;
 //@ end
 //@ repeat int8: INT8
 @group(0) @binding(3) var<storage, read> codes: array<vec4<u32>>;
@@ -87,6 +92,14 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) loca
         //@ repeat t: TOKENS
         sum$part_$t += x[at$t + column + $iu] * w$i;
         //@ end
+        //@ end
+        //@ end
+        //@ repeat half: HALF
+        let w = halves(g);
+        let scale = factor(g);
+        //@ repeat t: TOKENS
+        let c$t = token$t * p.groups + k;
+        sum$part_$t += scale * factors[c$t >> 3u].x * vec4<f32>(halved[c$t] * w);
         //@ end
         //@ end
         //@ repeat int8: INT8

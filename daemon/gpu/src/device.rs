@@ -16,6 +16,8 @@ pub struct DeviceOptions {
     pub memory: Option<u64>,
     /// Computes as on a card without subgroups.
     pub no_subgroups: bool,
+    /// Computes as on a card without half floats.
+    pub no_f16: bool,
     /// A folder of this user's where compiled pipelines are kept between starts.
     pub pipelines: Option<PathBuf>,
 }
@@ -44,6 +46,8 @@ pub struct Device {
     pub limits: Limits,
     /// Whether threads of a subgroup can sum.
     pub subgroups: bool,
+    /// It computes with half floats.
+    pub f16: bool,
     /// Its memory is this machine's, and weights are written there without a detour.
     pub shares_memory: bool,
     pub(crate) pipelines: Option<Pipelines>,
@@ -67,6 +71,7 @@ impl Device {
         let optional = wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | wgpu::Features::SHADER_F16
             | wgpu::Features::PIPELINE_CACHE;
         let optional = if adapter.shares_memory() {
             optional | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS
@@ -109,6 +114,7 @@ impl Device {
                 memory_bytes: options.memory.or_else(|| adapter.memory_bytes().map(|bytes| bytes / 10 * 9)),
             },
             subgroups: features.contains(wgpu::Features::SUBGROUP) && !options.no_subgroups,
+            f16: features.contains(wgpu::Features::SHADER_F16) && !options.no_f16,
             shares_memory: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
             pipelines,
             device,

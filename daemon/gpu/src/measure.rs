@@ -42,7 +42,8 @@ pub fn measure(device: Device, bytes: u64) -> Result<Speed, Error> {
     let weight = layout.weight(WeightShape { dtype: DTYPE, rows, cols: COLS, parts: 1 });
     let mut buffer = |values: usize| layout.buffer(BufferKind::Activations, 4 * values as u64);
     let (x, out) = (Rows::new(buffer(TOKENS * COLS), COLS), Rows::new(buffer(TOKENS * rows), rows));
-    let quantised = Quantised { codes: buffer(TOKENS * COLS / 4), factors: buffer(TOKENS * COLS / 8) };
+    let quantised =
+        Quantised { codes: buffer(TOKENS * COLS / 4), factors: buffer(TOKENS * COLS / 8), f16: false };
     let splits = if device.kind == CardKind::Software { 1 } else { 4 };
     let job = Linear {
         weight: &weight,
@@ -52,11 +53,16 @@ pub fn measure(device: Device, bytes: u64) -> Result<Speed, Error> {
         tokens: 1,
         threads: Threads { quads: 8, splits },
         wanted: false,
-        int8: None,
+        quantised: None,
     };
     let mut recordings = [Recording::default(), Recording::default()];
     stages::linear(&mut recordings[0], job, x, out);
-    stages::linear(&mut recordings[1], Linear { tokens: TILE_TOKENS, int8: Some(quantised), ..job }, x, out);
+    stages::linear(
+        &mut recordings[1],
+        Linear { tokens: TILE_TOKENS, quantised: Some(quantised), ..job },
+        x,
+        out,
+    );
     let mut program = Program::new(device, &layout, &recordings)?;
     let zeros = vec![0; rows * row_bytes];
     let matrix = Matrix::new(DTYPE, rows, COLS, &zeros).expect("as many bytes as rows");

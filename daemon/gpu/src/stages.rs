@@ -84,27 +84,42 @@ pub struct Linear<'a> {
     pub threads: Threads,
     /// Over rows that logits are wanted for, instead of all tokens.
     pub wanted: bool,
-    /// The activations in 8 bits, of formats with whole codes: computed from x unless they are there.
-    pub int8: Option<Quantised>,
+    /// The activations in fewer bits, of formats that are faster so: computed from x unless they are there.
+    pub quantised: Option<Quantised>,
 }
 
-/// Where activations in 8 bits lie: codes [n_tokens, cols] and factors [n_tokens, cols / 32, 4].
+/// Where a tile's activations in fewer bits lie: codes [n_tokens, cols] and factors [n_tokens, cols / 32, 4].
 #[derive(Clone, Copy, Debug)]
 pub struct Quantised {
-    /// Signed bytes.
+    /// Signed bytes, or half floats.
     pub codes: Binding,
     /// Scales and sums.
     pub factors: Binding,
+    /// The card has half floats.
+    pub f16: bool,
+}
+
+/// What activations of a weight's products are quantised to, if to anything: a group is 32 values.
+fn quantised(to: Option<Quantised>, weight: &Weight) -> Option<(Quantised, Arithmetic)> {
+    let to = to.filter(|_| weight.shape.cols.is_multiple_of(32))?;
+    Some((to, weight.format.fast(to.f16)?))
 }
 
 /// codes, factors <- x [n_tokens * rows, cols], unless the last stage that wrote them had the same x and nothing has changed it
 /// since.
-fn quantise(recording: &mut Recording, to: Quantised, x: Rows, rows: usize, cols: usize) {
+fn quantise(
+    recording: &mut Recording,
+    (to, arithmetic): (Quantised, Arithmetic),
+    x: Rows,
+    rows: usize,
+    cols: usize,
+) {
+    let shader = Shader::QuantiseActivations { half: arithmetic == Arithmetic::F16 };
     let bindings = vec![x.at, to.codes, to.factors];
     let words = vec![Word::Tokens, is((cols / 32) as u32), is(vec4(x.stride)), is(vec4(x.offset))];
     for stage in recording.stages.iter().rev() {
-        if stage.shader == Shader::QuantiseActivations {
-            if stage.bindings == bindings && stage.words == words {
+        if matches!(stage.shader, Shader::QuantiseActivations { .. }) {
+            if stage.shader == shader && stage.bindings == bindings && stage.words == words {
                 return;
             }
             break;
@@ -114,7 +129,7 @@ fn quantise(recording: &mut Recording, to: Quantised, x: Rows, rows: usize, cols
         }
     }
     recording.push(Stage {
-        shader: Shader::QuantiseActivations,
+        shader,
         words,
         bindings,
         grid: [
@@ -128,7 +143,7 @@ fn quantise(recording: &mut Recording, to: Quantised, x: Rows, rows: usize, cols
 
 /// out = W x: a dispatch for each shard.
 pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
-    let Linear { weight, bias, heads, add, tokens, threads, wanted, int8 } = job;
+    let Linear { weight, bias, heads, add, tokens, threads, wanted, .. } = job;
     let (shape, format) = (weight.shape, weight.format);
     let head_rows = shape.rows / heads;
     assert!(head_rows.is_multiple_of(4) || heads == 1, "a head has whole quads");
@@ -140,8 +155,8 @@ pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
         false => (Word::Tokens, Extent::Tokens(tokens)),
         true => (Word::Wanted, Extent::Wanted(tokens)),
     };
-    let int8 = int8.filter(|_| format.has_codes() && heads == 1 && !wanted);
-    if let Some(to) = int8 {
+    let quantised = quantised(job.quantised.filter(|_| heads == 1 && !wanted), weight);
+    if let Some(to) = quantised {
         quantise(recording, to, x, 1, shape.cols);
     }
     for shard in &weight.shards {
@@ -172,11 +187,11 @@ pub fn linear(recording: &mut Recording, job: Linear<'_>, x: Rows, out: Rows) {
             ..bias
         });
         let mut bindings = vec![shard.weights, shard.scales.unwrap_or(shard.weights), bias];
-        match int8 {
-            Some(Quantised { codes, factors }) => bindings.extend([codes, out.at, factors]),
+        match quantised {
+            Some((Quantised { codes, factors, .. }, _)) => bindings.extend([codes, out.at, factors]),
             None => bindings.extend([x.at, out.at]),
         }
-        let arithmetic = if int8.is_some() { Arithmetic::Int8 } else { Arithmetic::F32 };
+        let arithmetic = quantised.map_or(Arithmetic::F32, |(_, arithmetic)| arithmetic);
         recording.push(Stage {
             shader: Shader::Linear { format, tokens, gated, arithmetic, threads },
             words,

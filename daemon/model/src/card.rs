@@ -55,6 +55,8 @@ pub struct CardShape {
     pub kind: CardKind,
     /// Whether threads of a subgroup can sum.
     pub subgroups: bool,
+    /// Whether it computes with half floats.
+    pub f16: bool,
     /// Tokens of a step.
     pub step_tokens: usize,
     /// Tokens of the KV cache.
@@ -286,18 +288,18 @@ impl Plan<'_> {
         if self.width == Width::One { 1 } else { TILE_TOKENS }
     }
 
-    /// Where activations are quantised to: for tiles of tokens, where arithmetic is fast or rules ask for it. A single token is
+    /// Where activations in fewer bits lie: for tiles of tokens, where arithmetic is fast or rules ask for it. A single token is
     /// read from memory in the same time either way.
-    pub(crate) fn int8(&self, weight: &Weight) -> Option<Quantised> {
-        self.is_int8(weight).then_some(self.buffers.quantised)
+    pub(crate) fn quantised(&self, weight: &Weight) -> Option<Quantised> {
+        self.is_fast(weight).then_some(self.buffers.quantised)
     }
 
     /// The same of experts' activations, a row a choice.
-    pub(crate) fn experts_int8(&self, weight: &Weight) -> Option<Quantised> {
-        self.is_int8(weight).then_some(self.buffers.experts_quantised)
+    pub(crate) fn experts_quantised(&self, weight: &Weight) -> Option<Quantised> {
+        self.is_fast(weight).then_some(self.buffers.experts_quantised)
     }
 
-    fn is_int8(&self, weight: &Weight) -> bool {
+    fn is_fast(&self, weight: &Weight) -> bool {
         self.width != Width::One && weight.int8.unwrap_or(self.shape.kv == KvType::F16)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::card::{Card, agree, numbers};
 use gpu::{Counts, DeviceOptions, Linear, Quantised, Rows, WeightShape};
-use shaders::{Format, Threads};
+use shaders::{Arithmetic, Format, Threads};
 use tensor::{BlockScale, DType, Matrix, reference};
 
 /// Bytes of a matrix with finite values; of blocks, with scales of moderate size.
@@ -85,15 +85,15 @@ struct Case {
     splits: u32,
     gated: bool,
     bias: bool,
-    int8: bool,
+    fast: bool,
 }
 
 fn linear_agrees(format: Format, case: &Case) {
-    let &Case { rows, cols, n_tokens, tokens, splits, gated, bias, int8 } = case;
+    let &Case { rows, cols, n_tokens, tokens, splits, gated, bias, fast } = case;
     let dtype = format.dtype();
     let (gate, up) = (Weights::new(dtype, rows, cols, 1), Weights::new(dtype, rows, cols, 2));
     let mut x = numbers(n_tokens * cols, 3);
-    if int8 {
+    if fast && format.has_codes() {
         // What the stage's own quantising leaves as it is.
         x = rounded(&x);
     }
@@ -106,8 +106,8 @@ fn linear_agrees(format: Format, case: &Case) {
     let padded: Vec<f32> =
         biases.iter().copied().chain(std::iter::repeat(0.0)).take(rows.next_multiple_of(16)).collect();
     let bias_at = card.floats(&padded);
-    let codes = card.buffer((n_tokens * cols).div_ceil(4));
-    let quantised = Quantised { codes, factors: card.buffer((n_tokens * cols).div_ceil(8)) };
+    let codes = card.buffer((n_tokens * cols).div_ceil(2));
+    let quantised = Quantised { codes, factors: card.buffer((n_tokens * cols).div_ceil(8)), f16: true };
     let job = Linear {
         weight: &weight,
         bias: bias.then_some(bias_at),
@@ -116,7 +116,7 @@ fn linear_agrees(format: Format, case: &Case) {
         tokens,
         threads: Threads { quads: 4, splits },
         wanted: false,
-        int8: int8.then_some(quantised),
+        quantised: fast.then_some(quantised),
     };
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, stride));
     let matrices = [gate.matrix(), up.matrix()];
@@ -127,9 +127,14 @@ fn linear_agrees(format: Format, case: &Case) {
         let bias = bias.then_some(biases.as_slice());
         let up_matrix = gated.then_some(&matrices[1]);
         reference::linear(&mut want, &matrices[0], up_matrix, bias, &x[t * cols..(t + 1) * cols]);
-        let scale = gate.norm() * if gated { up.norm() } else { 1.0 };
+        let scale = gate.norm() * if gated { up.norm() } else { 1.0 } * precision_of(format, fast);
         agree(&format!("{dtype} token {t}"), &got[t * stride..t * stride + rows], &want, scale);
     }
+}
+
+/// How much coarser sums may be than in f32: half floats have 11 bits.
+pub(crate) fn precision_of(format: Format, fast: bool) -> f32 {
+    if fast && format.fast(true) == Some(Arithmetic::F16) { 300.0 } else { 1.0 }
 }
 
 /// Activations as they are after quantising.
@@ -144,14 +149,15 @@ fn linear_in_every_format() {
     for format in Format::all() {
         let cols = format.dtype().block_values().max(4) * 3;
         let plain =
-            Case { rows: 37, cols, n_tokens: 1, tokens: 1, splits: 1, gated: false, bias: true, int8: false };
+            Case { rows: 37, cols, n_tokens: 1, tokens: 1, splits: 1, gated: false, bias: true, fast: false };
         linear_agrees(format, &plain);
         linear_agrees(format, &Case { rows: 50, n_tokens: 2, splits: 8, gated: true, bias: false, ..plain });
         let tiles = Case { rows: 21, n_tokens: 11, tokens: 8, bias: false, ..plain };
         linear_agrees(format, &tiles);
-        if format.has_codes() {
-            linear_agrees(format, &Case { int8: true, ..tiles });
-            linear_agrees(format, &Case { int8: true, gated: true, splits: 4, ..tiles });
+        if format.fast(true).is_some() {
+            let fast = Case { fast: true, cols: cols.next_multiple_of(32), ..tiles };
+            linear_agrees(format, &fast);
+            linear_agrees(format, &Case { gated: true, splits: 4, ..fast });
         }
     }
 }
@@ -166,7 +172,7 @@ fn quantise_activations_as_the_processor_does() {
     let w = Weights::new(DType::Q8_0, 4, cols, 18);
     let weight = card.layout.weight(WeightShape { dtype: w.dtype, rows: 4, cols, parts: 1 });
     let codes = card.buffer(n_tokens * cols / 4);
-    let quantised = Quantised { codes, factors: card.buffer(n_tokens * cols / 8) };
+    let quantised = Quantised { codes, factors: card.buffer(n_tokens * cols / 8), f16: true };
     let threads = Threads { quads: 4, splits: 1 };
     let job = Linear {
         weight: &weight,
@@ -176,7 +182,7 @@ fn quantise_activations_as_the_processor_does() {
         tokens: 8,
         threads,
         wanted: false,
-        int8: Some(quantised),
+        quantised: Some(quantised),
     };
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, 4));
     // Another linear over the same activations takes them as they are.
@@ -191,6 +197,42 @@ fn quantise_activations_as_the_processor_does() {
     let apart = got.iter().zip(&want).map(|(got, want)| (i32::from(*got) - i32::from(*want)).abs()).max();
     // A product instead of a quotient: a value between two codes may go to either.
     assert!(apart.is_some_and(|apart| apart <= 1), "{apart:?}");
+}
+
+#[test]
+fn quantise_activations_to_half_floats() {
+    let (n_tokens, cols) = (3, 64);
+    let mut x: Vec<f32> = numbers(n_tokens * cols, 19).iter().map(|x| 1e6 * x).collect();
+    x[32..64].fill(0.0);
+    let mut card = Card::new();
+    let (at, out) = (card.floats(&x), card.buffer(n_tokens * 4));
+    let w = Weights::new(DType::F16, 4, cols, 18);
+    let weight = card.layout.weight(WeightShape { dtype: w.dtype, rows: 4, cols, parts: 1 });
+    let codes = card.buffer(n_tokens * cols / 2);
+    let quantised = Quantised { codes, factors: card.buffer(n_tokens * cols / 8), f16: true };
+    let job = Linear {
+        weight: &weight,
+        bias: None,
+        heads: 1,
+        add: false,
+        tokens: 8,
+        threads: Threads { quads: 4, splits: 1 },
+        wanted: false,
+        quantised: Some(quantised),
+    };
+    gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, 4));
+    let counts = Counts { tokens: n_tokens as u32, ..Counts::default() };
+    let got = card.run(counts, &[(&weight, &[w.matrix()])], codes, n_tokens * cols / 2);
+    let halves = got.iter().flat_map(|word| {
+        let bits = word.to_bits();
+        [half::f16::from_bits(bits as u16), half::f16::from_bits((bits >> 16) as u16)]
+    });
+    for (i, half) in halves.enumerate() {
+        let group = &x[i / 32 * 32..(i / 32 + 1) * 32];
+        let largest = group.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let want = if largest == 0.0 { 0.0 } else { x[i] / largest };
+        assert!((half.to_f32() - want).abs() <= 1e-3 * want.abs() + 1e-6, "[{i}]: {half}, want {want}");
+    }
 }
 
 #[test]
@@ -211,7 +253,7 @@ fn linear_of_heads_adds_to_what_is_there() {
         tokens: 1,
         threads,
         wanted: false,
-        int8: None,
+        quantised: None,
     };
     let (from, to) = (Rows::of_heads(at, heads * cols, cols), Rows::of_heads(out, heads * 12, 12));
     gpu::linear(&mut card.recording, job, from, to);
@@ -251,7 +293,7 @@ fn a_matrix_in_shards_is_the_matrix() {
         tokens: 1,
         threads,
         wanted: true,
-        int8: None,
+        quantised: None,
     };
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, rows));
     gpu::embedding(

@@ -3,7 +3,7 @@
 use shaders::{Arithmetic, Shader, TILE_TOKENS, Threads};
 use tensor::reference::{Gating, Router};
 
-use super::{Quantised, ROW_THREADS, Rows, is, quantise, vec4};
+use super::{Quantised, ROW_THREADS, Rows, is, quantise, quantised, vec4};
 use crate::layout::{Binding, Weight};
 use crate::recording::{Extent, Recording, Stage, Word};
 
@@ -109,8 +109,8 @@ pub struct ExpertLinear<'a> {
     pub chosen: Chosen,
     /// A row of x for each token, not for each choice.
     pub by_token: bool,
-    /// The activations in 8 bits, for tiles and formats with whole codes: computed from x unless they are there.
-    pub int8: Option<Quantised>,
+    /// The activations in fewer bits, for tiles of formats that are faster so: computed from x unless they are there.
+    pub quantised: Option<Quantised>,
     /// The workgroup.
     pub threads: Threads,
 }
@@ -130,8 +130,8 @@ pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, 
     let scale_cols = cols.div_ceil(128);
     let scale_part = rows.div_ceil(128) * scale_cols;
     let quads = vec4(rows);
-    let int8 = job.int8.filter(|_| format.has_codes() && !matches!(chosen, Chosen::Each(_)));
-    if let Some(to) = int8 {
+    let quantised = quantised(job.quantised.filter(|_| !matches!(chosen, Chosen::Each(_))), weight);
+    if let Some(to) = quantised {
         quantise(recording, to, x, if by_token { 1 } else { top_k }, cols);
     }
     let words = vec![
@@ -161,12 +161,12 @@ pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, 
         Chosen::Each(choices) => choices,
         Chosen::Tiles(tiles) | Chosen::SomeTiles(tiles) => tiles.tiles,
     };
-    let activations = int8.map_or(x.at, |int8| int8.codes);
+    let activations = quantised.map_or(x.at, |(to, _)| to.codes);
     let mut bindings =
         vec![shard.weights, shard.scales.unwrap_or(shard.weights), table, choices, activations, out.at];
     bindings.extend(tiled.map(|tiles| tiles.order));
-    bindings.extend(int8.map(|int8| int8.factors));
-    let arithmetic = if int8.is_some() { Arithmetic::Int8 } else { Arithmetic::F32 };
+    bindings.extend(quantised.map(|(to, _)| to.factors));
+    let arithmetic = quantised.map_or(Arithmetic::F32, |(_, arithmetic)| arithmetic);
     let threads = job.threads;
     recording.push(Stage {
         shader: Shader::ExpertLinear { format, tokens, gated: parts == 2, arithmetic, threads },

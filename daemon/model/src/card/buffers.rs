@@ -34,6 +34,7 @@ pub(crate) struct Sizes {
     kv_blocks: usize,
     kv_shape: KvShape,
     kv_bytes: usize,
+    f16: bool,
 }
 
 /// Of latent attention.
@@ -102,6 +103,7 @@ impl Sizes {
                 KvType::F32 => 4,
                 KvType::F16 => 2,
             },
+            f16: shape.f16,
         }
     }
 }
@@ -144,7 +146,7 @@ pub(crate) struct Buffers {
     pub(crate) expert_rows: Rows,
     /// Choices by expert, where the card computes any.
     pub(crate) expert_tiles: Option<Tiles>,
-    /// Activations in 8 bits, of the stage at hand.
+    /// Activations in fewer bits, of the stage at hand.
     pub(crate) quantised: Quantised,
     /// The same of experts.
     pub(crate) experts_quantised: Quantised,
@@ -169,8 +171,9 @@ impl Buffers {
         let parts = SPLITS_MAX * n.min(SPLIT_TOKENS) * sizes.heads;
         let widest = [sizes.d_model, sizes.attended, sizes.ffn, latent.q_a].into_iter().max().unwrap_or(0);
         let mut quantised = |n: usize, width: usize| Quantised {
-            codes: rows(n, width.div_ceil(4)).at,
+            codes: rows(n, width.div_ceil(if sizes.f16 { 2 } else { 4 })).at,
             factors: rows(n, width.div_ceil(8)).at,
+            f16: sizes.f16,
         };
         let (experts_quantised, quantised) =
             (quantised(n * mixture.top_k, per_choice(mixture.ffn)), quantised(n, widest));

@@ -282,7 +282,7 @@ impl Mixture {
             None => Chosen::Each(b.choices),
         };
         for Slots { gate_up, down, table } in &resident.groups {
-            let job = |weight, rows, by_token, int8| ExpertLinear {
+            let job = |weight, rows, by_token, quantised| ExpertLinear {
                 weight,
                 rows,
                 gate_then_up: false,
@@ -291,12 +291,12 @@ impl Mixture {
                 table: *table,
                 chosen,
                 by_token,
-                int8,
+                quantised,
                 threads: plan.expert_threads(rows),
             };
-            let gated = job(gate_up, moe.d_expert, true, plan.int8(gate_up));
+            let gated = job(gate_up, moe.d_expert, true, plan.quantised(gate_up));
             gpu::expert_linear(to, gated, b.normed, b.expert_ffn);
-            let down = job(down, d, false, plan.experts_int8(down));
+            let down = job(down, d, false, plan.experts_quantised(down));
             gpu::expert_linear(to, down, b.expert_ffn, b.expert_rows);
         }
         to.stages.extend(sum(plan, moe, resident.table).stages);

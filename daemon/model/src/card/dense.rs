@@ -83,7 +83,7 @@ impl Plan<'_> {
             tokens: self.tokens(),
             threads,
             wanted: false,
-            int8: self.int8(weight),
+            quantised: self.quantised(weight),
         }
     }
 

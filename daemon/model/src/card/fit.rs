@@ -61,6 +61,7 @@ pub(crate) fn fitting(
         limits: device.limits,
         kind: device.kind,
         subgroups: device.subgroups,
+        f16: device.f16,
         step_tokens: step_tokens.min(STEP_TOKENS_MAX),
         kv_tokens,
         kv,

@@ -125,7 +125,7 @@ impl Ring {
             let Half { table, tiles, .. } = self.halves[half];
             let chosen = Chosen::SomeTiles(Tiles { tiles, ..plan.buffers.expert_tiles? });
             let (b, mut to) = (plan.buffers, Recording::default());
-            let job = |weight, rows, gate_then_up, int8| ExpertLinear {
+            let job = |weight, rows, gate_then_up, quantised| ExpertLinear {
                 weight,
                 rows,
                 gate_then_up,
@@ -134,12 +134,12 @@ impl Ring {
                 table,
                 chosen,
                 by_token: gate_then_up,
-                int8,
+                quantised,
                 threads: plan.threads(rows),
             };
-            let gated = job(&weights.gate_up, moe.d_expert, true, plan.int8(&weights.gate_up));
+            let gated = job(&weights.gate_up, moe.d_expert, true, plan.quantised(&weights.gate_up));
             gpu::expert_linear(&mut to, gated, b.normed, b.expert_ffn);
-            let down = job(&weights.down, self.d_model, false, plan.experts_int8(&weights.down));
+            let down = job(&weights.down, self.d_model, false, plan.experts_quantised(&weights.down));
             gpu::expert_linear(&mut to, down, b.expert_ffn, b.expert_rows);
             Some(to)
         };

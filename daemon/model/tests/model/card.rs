@@ -250,6 +250,23 @@ fn rules_convert_what_lies_on_the_card_and_choose_its_kernels() {
 }
 
 #[test]
+fn a_card_with_half_floats_and_one_without_compute_alike() {
+    let logits = |mut model: Model| logits_of(&mut model, &PROMPT, 99, 64).1;
+    for name in ["tiny-deepseek-v3-fp8", "tiny-llama"] {
+        let fast = || bind(&fixtures::folder(name).path, Precision::Fast, 512);
+        let f16 = "[[rule]]\nmatch = \"*.attn_*.weight\"\ndevice = \"gpu\"\nformat = \"f16\"\n\
+                   [[rule]]\nmatch = \"*\"\ndevice = \"gpu\"\n";
+        let rules = Placement::parse(f16).unwrap();
+        let on = |no_f16: bool| {
+            let options = model::options_of(&rules, fast().weights()).unwrap().unwrap();
+            logits(moved(fast(), DeviceOptions { no_f16, ..DeviceOptions::default() }, options))
+        };
+        let difference = fixtures::max_difference(&on(false), &on(true));
+        assert!(difference > 0.0 && difference < 0.1, "{name}: {difference}");
+    }
+}
+
+#[test]
 fn a_cards_speed_can_be_measured() {
     let speed = gpu::measure(device(DeviceOptions::default()), 1 << 20).unwrap();
     let numbers = [speed.read_bytes_s, speed.ops_s, speed.link_bytes_s];

@@ -36,6 +36,7 @@ fn way(tensors: &Tensors<'_>, name: &'static str, experts: usize) -> Result<Way>
         limits,
         kind: CardKind::Discrete,
         subgroups: true,
+        f16: true,
         step_tokens: 1,
         kv_tokens: 2 * PAST,
         kv: KvType::F16,
