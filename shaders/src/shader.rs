@@ -118,6 +118,8 @@ pub enum Shader {
     },
     /// Sums of experts' results.
     Combine,
+    /// The likeliest token.
+    Argmax,
 }
 
 use Access::{Read, Write};
@@ -144,6 +146,7 @@ impl Shader {
             Self::Route,
             Self::SortChoices,
             Self::Combine,
+            Self::Argmax,
         ];
         all.extend([true, false].map(|subgroups| Self::RmsNorm { subgroups }));
         all.extend([true, false].map(|half| Self::QuantiseActivations { half }));
@@ -183,6 +186,7 @@ impl Shader {
             Self::SortChoices => "sort_choices",
             Self::ExpertLinear { .. } => "expert_linear",
             Self::Combine => "combine",
+            Self::Argmax => "argmax",
         }
     }
 
@@ -215,7 +219,7 @@ impl Shader {
             Self::SortChoices => &[Read, Write, Write],
             Self::Embedding { .. } | Self::RmsNorm { .. } | Self::Combine => &[Read, Read, Read, Write],
             Self::Rope | Self::KvWrite { .. } | Self::SwiGlu | Self::Route => &[Read, Read, Write],
-            Self::AttentionCombine | Self::Add => &[Read, Write],
+            Self::AttentionCombine | Self::Add | Self::Argmax => &[Read, Write],
         }
     }
 
@@ -330,6 +334,7 @@ impl Shader {
                 with_products(format, arithmetic, "expert_linear.wgsl")
             }
             Self::Combine => vec!["combine.wgsl"],
+            Self::Argmax => vec!["argmax.wgsl"],
         }
     }
 }
@@ -413,6 +418,7 @@ macro_rules! files {
 
 files! {
     "add.wgsl",
+    "argmax.wgsl",
     "attention.wgsl",
     "combine.wgsl",
     "expert_linear.wgsl",

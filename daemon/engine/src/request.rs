@@ -47,6 +47,13 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// Whether the likeliest token is taken, and nothing but its logit matters.
+    pub(crate) fn takes_the_best(&self) -> bool {
+        let plain =
+            (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) == (1.0, 0.0, 0.0);
+        self.temperature <= 0.0 && plain && self.logit_bias.is_empty()
+    }
+
     /// The most likely token, always.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }

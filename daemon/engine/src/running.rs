@@ -50,7 +50,9 @@ impl Running {
     /// What to feed: the last token and guesses, or the next `n` tokens of the prompt.
     pub(crate) fn chunk(&self, n: usize) -> Option<Chunk<'_>> {
         if self.decodes() {
-            return Some(Chunk { seq: self.seq, tokens: self.drafter.chunk(), logits: LogitsOf::All });
+            let is_greedy = self.request.logprobs.is_none() && self.request.sampling.takes_the_best();
+            let logits = if is_greedy { LogitsOf::Best } else { LogitsOf::All };
+            return Some(Chunk { seq: self.seq, tokens: self.drafter.chunk(), logits });
         }
         let end = self.n_fed + n;
         let logits = if end == self.n_prompt { LogitsOf::Last } else { LogitsOf::None };

@@ -193,7 +193,7 @@ impl Forward for Scripted {
             let wanted = match chunk.logits {
                 LogitsOf::None => end..end,
                 LogitsOf::Last => end - 1..end,
-                LogitsOf::All => first..end,
+                LogitsOf::All | LogitsOf::Best => first..end,
             };
             if chunk.logits == LogitsOf::Last {
                 sequence.prompt_ends.push(end - 1);

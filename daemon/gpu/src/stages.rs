@@ -407,6 +407,17 @@ pub fn attention(
     });
 }
 
+/// out [n_wanted] of (place, value) <- the largest of each row of x [n_wanted, width].
+pub fn argmax(recording: &mut Recording, width: usize, x: Rows, out: Binding) {
+    recording.push(Stage {
+        shader: Shader::Argmax,
+        words: vec![Word::Wanted, is(width as u32), is(x.stride as u32)],
+        bindings: vec![x.at, out],
+        grid: [Extent::Wanted(1), Extent::Is(1), Extent::Is(1)],
+        weight_bytes: 0,
+    });
+}
+
 /// out = silu(gate) * up, [n_tokens, width].
 pub fn swiglu(recording: &mut Recording, width: usize, gate: Binding, up: Binding, out: Binding) {
     recording.push(Stage {

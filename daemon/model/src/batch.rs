@@ -74,7 +74,7 @@ impl Batch {
         let wanted = |(rows, chunk): (Range<usize>, &Chunk<'_>)| match chunk.logits {
             LogitsOf::None => rows.end..rows.end,
             LogitsOf::Last => rows.end - rows.len().min(1)..rows.end,
-            LogitsOf::All => rows,
+            LogitsOf::All | LogitsOf::Best => rows,
         };
         self.rows().zip(chunks).flat_map(wanted).collect()
     }

@@ -100,6 +100,8 @@ pub(crate) struct Route {
     pub(crate) segments: Vec<Leg>,
     /// For a single row of logits, and for several.
     pub(crate) head: [usize; 2],
+    /// Behind it, where only the largest logit counts.
+    pub(crate) best: usize,
     /// Tokens from which on experts are computed in tiles.
     pub(crate) many_from: usize,
 }
@@ -261,9 +263,10 @@ fn record(ends: Option<&Ends>, body: &Body, plans: &[Plan<'_>; 3]) -> (Vec<Recor
     let segments = one.into_iter().zip(few).zip(many).map(&mut leg).collect();
     let [one, few, _] =
         plans.each_ref().map(|plan| ends.map_or_else(Recording::default, |ends| ends.head(plan)));
-    let head = [one, few].map(keep);
+    let head = [one, few].map(&mut keep);
+    let best = keep(ends.map_or_else(Recording::default, |ends| ends.best(&plans[0])));
     let many_from = plans[0].hyper.moe.map_or(usize::MAX, |moe| TILED_EXPERTS * moe.n_experts / moe.top_k);
-    (recordings, Route { segments, head, many_from: many_from.max(2) })
+    (recordings, Route { segments, head, best, many_from: many_from.max(2) })
 }
 
 /// What stages are recorded with.

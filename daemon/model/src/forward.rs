@@ -27,6 +27,8 @@ pub enum LogitsOf {
     Last,
     /// All, in order.
     All,
+    /// All, and of each only the largest counts, the first of equals: the others may be -inf.
+    Best,
 }
 
 /// Tokens that extend one sequence in a step.

@@ -408,6 +408,25 @@ fn rope_of_neighbours_and_halves_in_place_and_elsewhere() {
 }
 
 #[test]
+fn argmax_finds_the_first_of_the_largest() {
+    let (width, stride, n_rows) = (1003, 1004, 5);
+    let mut x = numbers(n_rows * stride, 16);
+    // Equals, far apart; NaN beside the largest; nothing but the least; padding that does not count.
+    (x[700], x[41], x[999]) = (9.0, 9.0, 9.0);
+    (x[stride + 5], x[stride + 6]) = (f32::NAN, 8.0);
+    x[2 * stride..3 * stride].fill(f32::NEG_INFINITY);
+    (x[3 * stride], x[4 * stride - 1]) = (7.0, 70.0);
+    x[5 * stride - 2] = 6.0;
+    let mut card = Card::new();
+    let (at, out) = (card.floats(&x), card.buffer(2 * n_rows));
+    gpu::argmax(&mut card.recording, width, Rows::new(at, stride), out);
+    let got = card.run(Counts { wanted: n_rows as u32, ..Counts::default() }, &[], out, 2 * n_rows);
+    for (row, got) in x.chunks_exact(stride).zip(got.chunks_exact(2)) {
+        assert_eq!(got[0].to_bits() as usize, reference::argmax(&row[..width]));
+    }
+}
+
+#[test]
 fn swiglu_agrees() {
     let (width, n_tokens) = (76, 3);
     let (gate, up) = (numbers(width * n_tokens, 14), numbers(width * n_tokens, 15));

@@ -156,6 +156,8 @@ pub(crate) struct Buffers {
     pub(crate) wanted: Rows,
     /// [HEAD_ROWS, n_vocab, padded]
     pub(crate) logits: Rows,
+    /// The largest of each, (place, value).
+    pub(crate) best: Binding,
     /// Keys and values of each layer.
     pub(crate) kv: Vec<(Binding, Binding)>,
 }
@@ -208,6 +210,7 @@ impl Buffers {
             parts: rows(parts, sizes.value_dim + 4).at,
             wanted: rows(HEAD_ROWS, sizes.d_model),
             logits: rows(HEAD_ROWS, sizes.n_vocab),
+            best: rows(HEAD_ROWS, 2).at,
             kv: Vec::new(),
         };
         let shape = &sizes.kv_shape;

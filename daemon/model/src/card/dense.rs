@@ -69,6 +69,13 @@ impl Ends {
         gpu::linear(&mut recording, job, b.wanted, b.logits);
         recording
     }
+
+    /// best <- the largest of each row of logits.
+    pub(crate) fn best(&self, plan: &Plan<'_>) -> Recording {
+        let mut recording = Recording::default();
+        gpu::argmax(&mut recording, plan.hyper.n_vocab, plan.buffers.logits, plan.buffers.best);
+        recording
+    }
 }
 
 impl Plan<'_> {

@@ -143,15 +143,15 @@ impl Card {
         self.program.take_profile()
     }
 
-    /// Runs a batch through the layers; logits [wanted.len(), n_vocab] <- the head over some rows of it. What the processor
-    /// has to compute is asked of `routed(layer, x, choices, out)`: out <- the routed experts of x, both [n_tokens, d_model].
+    /// Runs a batch through the layers; logits [wanted.len(), n_vocab] <- the head over some rows of it, or of each row the
+    /// largest alone. What the processor has to compute is asked of `routed`.
     ///
     /// # Errors
     /// The card was lost.
     pub(crate) fn step(
         &mut self,
         (batch, rope): (&Batch, &RopeTable),
-        wanted: &[usize],
+        (wanted, only_best): (&[usize], bool),
         logits: &mut Vec<f32>,
         routed: &mut Routed<'_>,
     ) -> Result<(), gpu::Error> {
@@ -160,8 +160,8 @@ impl Card {
         let mut pieces = wanted.chunks(HEAD_ROWS);
         // The last layers and the first rows of logits in one submit: a token waits once.
         let first = pieces.next().unwrap_or_default();
-        self.head(&mut run, &counts, first, logits)?;
-        pieces.try_for_each(|rows| self.head(&mut Vec::new(), &counts, rows, logits))
+        self.head(&mut run, &counts, (first, only_best), logits)?;
+        pieces.try_for_each(|rows| self.head(&mut Vec::new(), &counts, (rows, only_best), logits))
     }
 
     /// Runs a batch through the layers that lie here: hidden [n_tokens, d_model], embedded <- the last one's output.
@@ -327,24 +327,39 @@ impl Card {
         &mut self,
         run: &mut Vec<usize>,
         counts: &Counts,
-        rows: &[usize],
+        (rows, only_best): (&[usize], bool),
         logits: &mut Vec<f32>,
     ) -> Result<(), gpu::Error> {
-        let Buffers { step, step_layout, logits: out, .. } = &self.buffers;
+        let Buffers { step, step_layout, logits: out, best, .. } = &self.buffers;
         let rows_of_words: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
         self.program.write_at(*step, 4 * u64::from(step_layout.wanted), bytemuck::cast_slice(&rows_of_words));
         let counts = Counts { wanted: rows.len() as u32, ..*counts };
         run.push(self.route.head[usize::from(rows.len() > 1)]);
-        let stride = out.stride;
+        let (n_vocab, stride) = (self.n_vocab, out.stride);
+        if only_best {
+            run.push(self.route.best);
+            let copy = Copy { from: *best, bytes: (8 * rows.len()) as u64 };
+            let pending = self.program.run(run, &counts, &[copy])?;
+            return self.program.finish(pending, |bytes| {
+                let pairs = bytes.chunks_exact(8).map(bytemuck::pod_read_unaligned);
+                pairs.for_each(|pair| append_best(logits, pair, n_vocab));
+            });
+        }
         let copy = Copy { from: out.at, bytes: (4 * rows.len() * stride) as u64 };
         let pending = self.program.run(run, &counts, &[copy])?;
-        let n_vocab = self.n_vocab;
         self.program.finish(pending, |bytes| {
             for row in bytes.chunks_exact(4 * stride) {
                 logits.extend_from_slice(bytemuck::cast_slice(&row[..4 * n_vocab]));
             }
         })
     }
+}
+
+/// Appends a row in which one token is likelier than all others.
+fn append_best(logits: &mut Vec<f32>, [place, bits]: [u32; 2], n_vocab: usize) {
+    let row = logits.len();
+    logits.resize(row + n_vocab, f32::NEG_INFINITY);
+    logits[row + place as usize] = f32::from_bits(bits);
 }
 
 /// Takes the weight of choices whose experts lie on the card.

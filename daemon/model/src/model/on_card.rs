@@ -152,9 +152,10 @@ impl Model {
                 deepseek.answer(&mut pass, layer, choices, asked);
             }
         };
+        let only_best = chunks.iter().all(|chunk| matches!(chunk.logits, LogitsOf::Best | LogitsOf::None));
         let (wanted, part) = (batch.wanted_rows(chunks), card.part());
         let result = match part {
-            None => card.step((&batch, rope), &wanted, logits, &mut routed),
+            None => card.step((&batch, rope), (&wanted, only_best), logits, &mut routed),
             Some(_) => card.first_layers((&batch, rope), hidden, &mut routed),
         };
         match (body, part.filter(|_| result.is_ok())) {

@@ -5,7 +5,7 @@ use model::placement::Placement;
 use model::{CardOptions, Chunk, Forward, LogitsOf, Model, Precision, PromptExperts};
 
 use crate::logits::{agrees, chats_agree};
-use crate::support::{bind, greedy, logits_of};
+use crate::support::{argmax, bind, greedy, logits_of};
 
 /// Two thousandths: the sums of shaders are in another order, in f32.
 const TOLERANCE: f32 = 2e-3;
@@ -263,6 +263,29 @@ fn a_card_with_half_floats_and_one_without_compute_alike() {
         };
         let difference = fixtures::max_difference(&on(false), &on(true));
         assert!(difference > 0.0 && difference < 0.1, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn where_only_the_likeliest_counts_the_card_finds_it() {
+    let mut model =
+        on_card(bind(&fixtures::folder("tiny-qwen2").path, Precision::F32, 512), DeviceOptions::default());
+    // More rows than are computed at a time.
+    let tokens: Vec<u32> = PROMPT.iter().chain(&PROMPT).copied().collect();
+    let mut rows = |logits_of| {
+        let seq = model.open(32).unwrap();
+        let mut logits = Vec::new();
+        model.step(&[Chunk { seq, tokens: &tokens, logits: logits_of }], &mut logits).unwrap();
+        model.close(seq);
+        logits
+    };
+    let (all, best) = (rows(LogitsOf::All), rows(LogitsOf::Best));
+    let n_vocab = model.limits().n_vocab;
+    assert_eq!((all.len(), best.len()), (tokens.len() * n_vocab, tokens.len() * n_vocab));
+    for (all, best) in all.chunks(n_vocab).zip(best.chunks(n_vocab)) {
+        let likeliest = argmax(all) as usize;
+        assert_eq!(best[likeliest], all[likeliest]);
+        assert_eq!(best.iter().filter(|logit| logit.is_finite()).count(), 1);
     }
 }
 

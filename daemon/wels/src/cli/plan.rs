@@ -61,8 +61,8 @@ Rules, of which the first that matches a tensor decides:
   layers = \"3-30\"               # optional; experts = \"0-8\" likewise, of each layer
   device = \"cpu\"                # gpu or cpu
   tier = \"ram\"                  # optional: vram, ram or nvme; routed experts without room fall to the next
-  format = \"as-is\"              # optional; nothing else in this version
-  kernel = \"auto\"               # optional: auto, f32 or int8";
+  format = \"as-is\"              # optional, of a card: what matrices become there: as-is, f32, f16 or q8_0
+  kernel = \"auto\"               # optional, of a card: auto, f32, or int8 (a prompt's activations in 8 bits)";
 
 /// Cores of a machine, at least one.
 fn cores(text: &str) -> Result<usize, String> {
