@@ -102,7 +102,11 @@ fn rules_that_cannot_be_read_are_named_with_their_field() {
     let fine = "[[rule]]\nmatch = \"*\"\ndevice = \"cpu\"\n";
     for (rule, want) in [
         ("match = \"*\"\ndevice = \"npu\"", "rule 2, device: \"npu\" is none of gpu, cpu"),
-        ("match = \"*\"\ndevice = \"cpu\"\nformat = \"Q4_K\"", "rule 2, format: Q4_K would be converted"),
+        (
+            "match = \"*\"\ndevice = \"gpu\"\nformat = \"q4_k\"",
+            "format: \"q4_k\" is none of as-is, f32, f16, q8_0",
+        ),
+        ("match = \"*\"\ndevice = \"cpu\"\nkernel = \"f32\"", "rule 2, kernel: \"f32\" goes with device gpu"),
         ("match = \"*\"\ndevise = \"cpu\"", "rule 2: \"devise\" is not known"),
     ] {
         std::fs::write(path, format!("{fine}[[rule]]\n{rule}\n")).unwrap();

@@ -290,6 +290,26 @@ fn where_only_the_likeliest_counts_the_card_finds_it() {
 }
 
 #[test]
+fn compiled_pipelines_are_kept_and_a_broken_file_of_them_is_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipelines = folder.path().join("pipelines");
+    let compute = || {
+        let options = DeviceOptions { pipelines: Some(pipelines.clone()), ..DeviceOptions::default() };
+        folder_agrees("tiny-llama", options);
+    };
+    compute();
+    let kept: Vec<_> = std::fs::read_dir(&pipelines).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [file] = kept.as_slice() else { panic!("one file for one sort of card: {kept:?}") };
+    let whole = std::fs::read(file).unwrap();
+    compute();
+    for broken in [vec![7; 4096], whole[..whole.len() / 2].to_vec(), Vec::new()] {
+        std::fs::write(file, broken).unwrap();
+        compute();
+        assert_eq!(std::fs::read(file).unwrap(), whole, "written anew");
+    }
+}
+
+#[test]
 fn a_cards_speed_can_be_measured() {
     let speed = gpu::measure(device(DeviceOptions::default()), 1 << 20).unwrap();
     let numbers = [speed.read_bytes_s, speed.ops_s, speed.link_bytes_s];
