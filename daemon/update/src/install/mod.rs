@@ -1,0 +1,275 @@
+//! Installation: preview, stage, then the caller's test, then commit or abandon; and the way back.
+//!
+//! ```text
+//!            preview          stage                               Trial            commit
+//! bundle ─────────────> yes? ───────> .staging/HASH ─ rename ─> NAME/VERSION ─ test ─────> .installed.json names it
+//!             no: why         │ stopped: kept,                                 │ abandon
+//!                             └ resumed at the chunk                           └───────> removed, the reason kept
+//! ```
+//!
+//! Order on the disk: a chunk's data is synced before the journal names it; all of a version's files and folders before it
+//! is renamed to its place; that before `.installed.json` is replaced. What is removed is renamed away first. So at any
+//! moment the power may go: a folder at its place is whole, and `.installed.json` names one that is there.
+
+mod journal;
+mod local;
+mod preview;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use tracing::{info, warn};
+
+pub use self::preview::{Preview, Verdict, verify_installed};
+use crate::carrier::Bundle;
+use crate::installed::{Abandoned, Installed, Version};
+use crate::manifest::{Kind, Manifest};
+use crate::progress::{Monitor, Step};
+use crate::{Error, files};
+
+/// The manifest and its signature, kept with what they installed.
+pub(crate) const BUNDLE_FILES: [&str; 2] = ["bundle.json", "bundle.sig"];
+const STAGING: &str = ".staging";
+const LOCK: &str = ".lock";
+const TRASH: &str = "trash-";
+
+/// How to install.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Take a version that is older than one this box has had.
+    pub allow_older: bool,
+    /// Files or devices that patches may refer to, besides what is installed: the system's present slot.
+    pub bases: Vec<PathBuf>,
+    /// Bytes between two points that a copy can resume at; 0 for the usual.
+    pub checkpoint_bytes: u64,
+}
+
+/// A version that is at its place and waits for its test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// What it is.
+    pub kind: Kind,
+    /// Which.
+    pub version: Version,
+    /// Its folder: a pack, or a system's files.
+    pub path: PathBuf,
+}
+
+/// What became of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Staged {
+    /// It is there: test it, then [`Installer::commit`] or [`Installer::abandon`].
+    Ready(Trial),
+    /// It serves already: nothing to do.
+    Nothing,
+}
+
+/// The folder of models, locked: one installation at a time.
+#[derive(Debug)]
+pub struct Installer {
+    models: PathBuf,
+    installed: Installed,
+    _lock: File,
+}
+
+impl Installer {
+    /// Locks the folder of models, which is made where it isn't there, and removes what an earlier end left behind.
+    ///
+    /// # Errors
+    /// Somebody else installs, or the folder can't be read or written.
+    pub fn open(models: &Path) -> Result<Self, Error> {
+        files::make_folder(&models.join(STAGING))?;
+        let path = models.join(LOCK);
+        let lock = File::options().write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(Error::io(&path, "open"))?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: models.to_owned() }),
+            Err(TryLockError::Error(cause)) => return Err(Error::io(&path, "lock")(cause)),
+            Ok(()) => {}
+        }
+        let installer = Self { models: models.to_owned(), installed: Installed::read(models)?, _lock: lock };
+        installer.empty_trash()?;
+        Ok(installer)
+    }
+
+    /// What is installed.
+    pub fn installed(&self) -> &Installed {
+        &self.installed
+    }
+
+    /// The folder of what serves.
+    pub fn current(&self, kind: Kind) -> Option<PathBuf> {
+        self.installed.line(kind).current.as_ref().map(|version| version.folder(&self.models))
+    }
+
+    /// What installing a bundle would do, and whether it may.
+    ///
+    /// # Errors
+    /// The carrier or the folder can't be read.
+    pub fn preview(&self, bundle: &Bundle, options: &Options) -> Result<Preview, Error> {
+        preview::preview(&self.models, &self.installed, bundle, options)
+    }
+
+    /// Brings a bundle's files to their place, from where an earlier try stopped. The version that serves is not touched.
+    ///
+    /// # Errors
+    /// What the preview refuses, what the carrier or the disk refuses, a chunk that is damaged, or a wish to stop. What was
+    /// copied is kept. The monitor is told.
+    pub fn stage(&mut self, bundle: &Bundle, options: &Options, monitor: &Monitor) -> Result<Staged, Error> {
+        let staged = self.try_stage(bundle, options, monitor);
+        if let Err(error) = &staged {
+            monitor.fail(error);
+        }
+        staged
+    }
+
+    fn try_stage(&mut self, bundle: &Bundle, options: &Options, monitor: &Monitor) -> Result<Staged, Error> {
+        let Manifest { kind, name, version, .. } = &bundle.manifest;
+        let version = Version { name: name.clone(), version: *version, id: bundle.id };
+        let trial = Trial { kind: *kind, path: version.folder(&self.models), version };
+        match preview::verdict(&self.models, &self.installed, bundle, options)? {
+            Verdict::Serves => {
+                monitor.step(Step::Done, 0, 0);
+                return Ok(Staged::Nothing);
+            }
+            Verdict::Staged => {}
+            Verdict::Install => {
+                self.drop_other_copies(bundle)?;
+                stage::stage(&self.models, bundle, options, monitor)?;
+            }
+        }
+        monitor.step(Step::Test, 0, 0);
+        info!(name = trial.version.name, version = trial.version.version, "staged");
+        Ok(Staged::Ready(trial))
+    }
+
+    /// The version that passed its test serves from now on. What it replaces is kept for a rollback, what is older goes.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn commit(&mut self, trial: &Trial, monitor: &Monitor) -> Result<(), Error> {
+        monitor.step(Step::Switch, 0, 0);
+        let mut next = self.installed.clone();
+        next.switch(trial.kind, trial.version.clone());
+        next.write(&self.models).inspect_err(|error| monitor.fail(error))?;
+        self.installed = next;
+        info!(name = trial.version.name, version = trial.version.version, "serves");
+        // It serves; what can't be removed now is removed next time.
+        if let Err(error) = self.remove_old() {
+            warn!(%error, "an old version could not be removed");
+        }
+        monitor.step(Step::Done, 0, 0);
+        Ok(())
+    }
+
+    /// The version that failed its test goes, and the reason stays to be read.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn abandon(&mut self, trial: &Trial, reason: &str) -> Result<(), Error> {
+        let mut next = self.installed.clone();
+        next.abandoned = Some(Abandoned { version: trial.version.clone(), reason: reason.to_owned() });
+        next.write(&self.models)?;
+        self.installed = next;
+        if self.installed.is_kept(&trial.version.name, trial.version.version) {
+            return Ok(());
+        }
+        self.discard(&trial.path)?;
+        self.empty_trash()
+    }
+
+    /// Back to what served before; what serves now is what a second call goes back to.
+    ///
+    /// # Errors
+    /// There is nothing to go back to, or the folder can't be written.
+    pub fn rollback(&mut self, kind: Kind) -> Result<PathBuf, Error> {
+        let mut next = self.installed.clone();
+        let line = next.line_mut(kind);
+        let is_there = |version: &Version| version.folder(&self.models).is_dir();
+        let previous = line.previous.take().filter(is_there).ok_or(Error::NoPrevious { kind })?;
+        let path = previous.folder(&self.models);
+        line.previous = line.current.replace(previous);
+        next.write(&self.models)?;
+        self.installed = next;
+        Ok(path)
+    }
+
+    /// Removes a version that isn't used.
+    ///
+    /// # Errors
+    /// It serves, or would after a rollback; or it isn't there.
+    pub fn remove(&mut self, name: &str, version: u64) -> Result<(), Error> {
+        let owned = || name.to_owned();
+        if self.installed.is_kept(name, version) {
+            return Err(Error::InUse { name: owned(), version });
+        }
+        let path = self.versions()?.remove(&(owned(), version));
+        let path = path.ok_or_else(|| Error::NotInstalled { name: owned(), version })?;
+        self.discard(&path)?;
+        self.empty_trash()
+    }
+
+    /// The versions at their places: those that serve or did, and others.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub fn versions(&self) -> Result<BTreeMap<(String, u64), PathBuf>, Error> {
+        local::versions(&self.models)
+    }
+
+    /// Of each name the newest version stays, besides what serves and what did before.
+    fn remove_old(&self) -> Result<(), Error> {
+        let versions = self.versions()?;
+        for ((name, version), path) in &versions {
+            let is_newest = versions.keys().all(|(other, newer)| other != name || newer <= version);
+            if !is_newest && !self.installed.is_kept(name, *version) {
+                self.discard(path)?;
+            }
+        }
+        self.empty_trash()
+    }
+
+    /// One copy is under way at a time: others are given up, their room is wanted.
+    fn drop_other_copies(&self, bundle: &Bundle) -> Result<(), Error> {
+        let mine = bundle.id.to_string();
+        for path in local::entries(&self.models.join(STAGING))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !name.starts_with(&mine) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames a version's folder away: from then on it isn't there, however long removing takes.
+    fn discard(&self, path: &Path) -> Result<(), Error> {
+        let parts: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+        let trash = self.models.join(STAGING).join(format!("{TRASH}{}", parts.join("-")));
+        files::remove(&trash)?;
+        files::rename(path, &trash)?;
+        // The name's folder goes with its last version; that it isn't empty is no error.
+        let _ = fs::remove_dir(files::parent(path));
+        Ok(())
+    }
+
+    fn empty_trash(&self) -> Result<(), Error> {
+        for path in local::entries(&self.models.join(STAGING))? {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TRASH)) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the copy of a bundle lies while it is under way.
+fn staging(models: &Path, bundle: &Bundle) -> PathBuf {
+    models.join(STAGING).join(bundle.id.to_string())
+}
+
+/// Its journal.
+fn journal_path(models: &Path, bundle: &Bundle) -> PathBuf {
+    files::beside(&staging(models, bundle), ".journal")
+}

@@ -1,0 +1,128 @@
+//! What is installed: one small file that names what serves, replaced by rename. It alone decides; folders that it doesn't
+//! name are leftovers or not yet activated.
+//!
+//! ```text
+//! /var/lib/wels-models/
+//!   .installed.json                what serves, what served before, the newest of every name
+//!   .lock                          held while something is installed
+//!   .staging/HASH/  HASH.journal   a copy under way
+//!   .staging/trash-…/              on its way out
+//!   r1-distill-7b/3/               a pack, whole: pack.json, dense.bin, …, and its bundle.json and bundle.sig
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::Kind;
+use crate::{Error, Sha256, files};
+
+const FILE: &str = ".installed.json";
+
+/// A version of something that was installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// Its name.
+    pub name: String,
+    /// Its counter.
+    pub version: u64,
+    /// The hash of its manifest.
+    pub id: Sha256,
+}
+
+impl Version {
+    /// Its folder below the folder of models.
+    pub fn folder(&self, models: &Path) -> PathBuf {
+        models.join(&self.name).join(self.version.to_string())
+    }
+}
+
+/// What serves and what did before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// What serves.
+    #[serde(default)]
+    pub current: Option<Version>,
+    /// What a rollback goes back to.
+    #[serde(default)]
+    pub previous: Option<Version>,
+}
+
+/// A version that failed its test, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Abandoned {
+    /// Which.
+    pub version: Version,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// All that is installed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// The model.
+    #[serde(default)]
+    pub model: Line,
+    /// The system.
+    #[serde(default)]
+    pub system: Line,
+    /// The newest version that ever served, by name: what is older is a downgrade.
+    #[serde(default)]
+    pub newest: BTreeMap<String, u64>,
+    /// The last version that failed its test.
+    #[serde(default)]
+    pub abandoned: Option<Abandoned>,
+}
+
+impl Installed {
+    /// What the folder of models says; nothing where it is new. Takes no lock: the file is always whole.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn read(models: &Path) -> Result<Self, Error> {
+        Ok(files::read_json(&models.join(FILE))?.unwrap_or_default())
+    }
+
+    pub(crate) fn write(&self, models: &Path) -> Result<(), Error> {
+        files::replace(&models.join(FILE), &serde_json::to_vec_pretty(self).expect("plain data"))
+    }
+
+    /// The line of a kind.
+    pub fn line(&self, kind: Kind) -> &Line {
+        match kind {
+            Kind::Model => &self.model,
+            Kind::System => &self.system,
+        }
+    }
+
+    pub(crate) fn line_mut(&mut self, kind: Kind) -> &mut Line {
+        match kind {
+            Kind::Model => &mut self.model,
+            Kind::System => &mut self.system,
+        }
+    }
+
+    /// `version` serves from now on, and what served before is kept.
+    pub(crate) fn switch(&mut self, kind: Kind, version: Version) {
+        let newest = self.newest.entry(version.name.clone()).or_default();
+        *newest = version.version.max(*newest);
+        if self.abandoned.as_ref().is_some_and(|abandoned| abandoned.version == version) {
+            self.abandoned = None;
+        }
+        let line = self.line_mut(kind);
+        if line.current.as_ref() != Some(&version) {
+            line.previous = line.current.replace(version);
+        }
+    }
+
+    /// Whether a version serves, or is what a rollback goes back to.
+    pub fn is_kept(&self, name: &str, version: u64) -> bool {
+        let kept = [&self.model, &self.system].into_iter().flat_map(|line| [&line.current, &line.previous]);
+        kept.flatten().any(|kept| kept.name == name && kept.version == version)
+    }
+}

@@ -1,0 +1,1 @@
+//! A file in a file system of our own.
