@@ -1,9 +1,9 @@
 //! The door to the engine: submit from any thread or task, read events, drop to cancel.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use model::{Forward, Limits, Notice};
 use tokio::sync::mpsc;
@@ -172,9 +172,42 @@ pub fn start(model: Box<dyn Forward>, options: Options) -> Handle {
     let counters = Arc::new(Counters::default());
     let (submissions, inbox) = blocking::channel();
     let scheduler = Scheduler::new(model, options, Arc::clone(&counters));
+    let running = Running::begin();
     std::thread::Builder::new()
         .name("engine".into())
-        .spawn(move || scheduler.run(&inbox))
+        .spawn(move || {
+            let _running = running;
+            // It goes with the model in it.
+            scheduler.run(&inbox);
+        })
         .expect("the system has a thread to spare at start");
     Handle { submissions, counters, limits, options }
+}
+
+/// Engines of this process whose models are not gone yet.
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of them.
+struct Running;
+
+impl Running {
+    fn begin() -> Self {
+        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        RUNNING.1.notify_all();
+    }
+}
+
+/// Waits until all engines that were let go have let their models go, a while at most: for who ends the process, which must not
+/// take a card's driver away while it is being closed. Whether it is so.
+pub fn wait_for_end(within: Duration) -> bool {
+    let running = RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = RUNNING.1.wait_timeout_while(running, within, |running| *running > 0);
+    !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
 }

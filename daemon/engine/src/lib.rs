@@ -24,7 +24,7 @@ pub mod sim;
 pub mod speculate;
 
 pub use counters::{Drafts, Stats};
-pub use handle::{Generation, Handle, Options, start};
+pub use handle::{Generation, Handle, Options, start, wait_for_end};
 pub use model::{Notice, Streamed};
 pub use request::{Event, FinishReason, Logprobs, Request, Sampling, SubmitError, Timings};
 pub use sampler::Sampler;

@@ -1,6 +1,8 @@
 #![expect(unsafe_code, reason = "the driver's memory sizes are asked below wgpu, which does not tell them")]
 //! The cards of this machine.
 
+use std::sync::OnceLock;
+
 use crate::Error;
 
 /// What sort of device an adapter is.
@@ -30,11 +32,14 @@ pub struct Adapter {
 
 /// The devices that Vulkan offers, in its order: `gpu:N` counts them from 0.
 pub fn adapters() -> Vec<Adapter> {
-    let descriptor = wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    };
-    let instance = wgpu::Instance::new(descriptor);
+    // One for the whole process: a driver that is unloaded while another thread ends the process takes it along.
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    let instance = INSTANCE.get_or_init(|| {
+        wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends: wgpu::Backends::VULKAN,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        })
+    });
     let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
     found.into_iter().map(Adapter::new).collect()
 }

@@ -24,6 +24,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 
+/// Time for an engine to let its model go.
+const ENGINE_END_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.verbose, matches!(cli.command, Command::Serve(_)));
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Pull(args) => pull::run(&args),
     };
+    // Behind the commands, which have let go of what they opened.
+    engine::wait_for_end(ENGINE_END_MAX);
     match result {
         Ok(code) => code,
         Err(error) => {
