@@ -95,6 +95,18 @@ pub enum Error {
         /// Where in that.
         offset: u64,
     },
+    /// The disk gave back other bytes than it was given.
+    #[error(
+        "{}: the disk gave back other bytes at {offset} than it was given; start again: they are copied anew. If that happens \
+         again, the disk is failing",
+        path.display()
+    )]
+    DiskDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+    },
     /// A manifest that promises what can't be.
     #[error("{}: {problem}", path.display())]
     Manifest {
@@ -277,6 +289,7 @@ impl Error {
             Self::NoSpace { .. } => "no_space",
             Self::NoBundle { .. } => "no_bundle",
             Self::Gpt { .. } | Self::Stream { .. } | Self::Corrupt { .. } => "damaged",
+            Self::DiskDamaged { .. } => "disk_damaged",
             Self::Truncated { .. } => "truncated",
             Self::Manifest { problem: manifest::Problem::Format { .. }, .. } => "newer_format",
             Self::Manifest { .. } => "bad_manifest",

@@ -243,8 +243,7 @@ pub(super) struct Wrong {
 
 impl Wrong {
     pub(super) fn error(&self, folder: &Path, manifest: &Manifest) -> Error {
-        let file = manifest.files[self.file].path.clone();
-        Error::Corrupt { path: folder.join(&file), file, offset: self.offset }
+        Error::DiskDamaged { path: folder.join(&manifest.files[self.file].path), offset: self.offset }
     }
 }
 
