@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the daemon, and the words that explain it.
 
+mod appliance;
 mod compute;
 mod plan;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
 use experts::replay::synthetic::Law;
 
+pub(crate) use self::appliance::{Console, Health};
 pub(crate) use self::compute::{Compute, Precision};
 pub(crate) use self::plan::Plan;
 use crate::bench::Mixture;
@@ -52,6 +54,10 @@ pub(crate) enum Command {
     Replay(Replay),
     /// Fetch a model of the catalogue from a hub or mirror, resuming where a former try ended.
     Pull(Pull),
+    /// The box's own screen: name, addresses, the code that claims it, how it is.
+    Console(Console),
+    /// Say whether the daemon on this machine is well; waits until it is.
+    Health(Health),
 }
 
 /// How a model is to be run.
@@ -125,10 +131,18 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
     pub(crate) model: Option<PathBuf>,
 
+    /// Where installed models lie, each as NAME/VERSION with NAME/current pointing to one: the one installed last is served.
+    ///
+    /// A model that cannot be served does not keep the page from being served.
+    #[arg(long, value_name = "DIR", env = "WELS_MODELS", conflicts_with = "model")]
+    pub(crate) models: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) compute: Compute,
 
     /// Address to listen on; port 0 takes a free one. Use 0.0.0.0:80 to serve the whole network.
+    ///
+    /// A socket that systemd hands over is used instead.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 

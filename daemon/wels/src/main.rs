@@ -1,12 +1,15 @@
 //! `wels`: the daemon and its tools. Wiring only: each command opens what it needs and hands it on.
 
+mod appliance;
 mod bench;
 mod card;
 mod catalogue;
 mod chat;
 mod cli;
+mod console;
 mod doctor;
 mod eval;
+mod health;
 mod import;
 mod load;
 mod machine;
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Pull(args) => pull::run(&args),
+        Command::Console(args) => console::run(&args),
+        Command::Health(args) => health::run(&args),
     };
     // Behind the commands, which have let go of what they opened.
     engine::wait_for_end(ENGINE_END_MAX);

@@ -1,18 +1,21 @@
 //! `wels serve`: opens what the service needs, puts it together, and ends it in order.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use api::{App, Config, GenerationDefaults, ModelInfo, ModelSlot, ServedModel};
+use listenfd::ListenFd;
 use model::{Forward, KvShape, Options, Precision};
 use serde_json::json;
 use store::Store;
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 use weights::Weights;
 
+use crate::appliance::{self, BoxState, ModelState, name, packs};
 use crate::cli::{Compute, Serve};
 use crate::{card, load, machine, streaming};
 
@@ -37,26 +40,67 @@ async fn serve(args: Serve) -> Result<ExitCode> {
         .with_context(|| format!("cannot make {}; choose another folder with --state", state.display()))?;
     let database = state.join(DATABASE);
     let store = Store::open(&database).with_context(|| format!("cannot open {}", database.display()))?;
-    let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; is another program there? choose another address with --listen",
-            args.listen
-        )
-    })?;
+    let listener = listener(args.listen).await?;
     let slot = ModelSlot::default();
-    if let Some(path) = &args.model {
-        slot.put(Some(open_model(path, &args)?));
-    }
+    let served = model(&args, &slot).await?;
     let code = store.new_claim_code().await?;
+    let other_name = name::unique(&args.name);
+    let hosts = other_name.iter().flat_map(|name| [name.clone(), format!("{name}.local")]);
     let config = Config {
         box_name: args.name.clone(),
-        hosts: args.allow_host.clone(),
+        hosts: args.allow_host.iter().cloned().chain(hosts).collect(),
         require_api_key: !args.no_api_key,
     };
-    let app = App::new(store, slot, config).await?;
+    let app = App::new(store.clone(), slot, config).await?;
     announce(&args, listener.local_addr()?.to_string(), code.as_deref());
+    let state = BoxState::new(args.name.clone(), code, served);
+    let supervised = tokio::spawn(appliance::supervise(store, state));
     api::serve(listener, app, interrupted()).await;
+    supervised.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The socket that systemd hands over, or one of our own.
+async fn listener(address: SocketAddr) -> Result<TcpListener> {
+    if let Some(handed) = ListenFd::from_env().take_tcp_listener(0).context("the socket handed over")? {
+        handed.set_nonblocking(true).context("the socket handed over")?;
+        return Ok(TcpListener::from_std(handed)?);
+    }
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is another program there? choose another address with --listen")
+    })
+}
+
+/// Puts the model that is to be served into the slot. One that was named has to work; without one that was installed the box
+/// still has a page, which says what is wrong.
+async fn model(args: &Serve, slot: &ModelSlot) -> Result<ModelState> {
+    if let Some(path) = &args.model {
+        return Ok(serve_it(open_model(path, args)?, slot));
+    }
+    let Some(folder) = &args.models else { return Ok(ModelState::None) };
+    match installed(folder, args).await {
+        Ok(Some(model)) => Ok(serve_it(model, slot)),
+        Ok(None) => Ok(ModelState::None),
+        Err(error) => {
+            let reason = format!("{error:#}");
+            warn!(reason, "the installed model cannot be served");
+            Ok(ModelState::Failed { reason })
+        }
+    }
+}
+
+/// The model that was installed last, once it has said a word.
+async fn installed(folder: &Path, args: &Serve) -> Result<Option<ServedModel>> {
+    let Some(path) = packs::served(folder)? else { return Ok(None) };
+    let model = open_model(&path, args)?;
+    packs::first_word(&model.engine).await.with_context(|| format!("{} does not answer", model.name))?;
+    Ok(Some(model))
+}
+
+fn serve_it(model: ServedModel, slot: &ModelSlot) -> ModelState {
+    let name = model.name.clone();
+    slot.put(Some(model));
+    ModelState::Ready { name }
 }
 
 /// Completes when the system or the person at the keyboard asks the daemon to end.
@@ -181,7 +225,7 @@ fn announce(args: &Serve, address: String, code: Option<&str>) {
         return;
     }
     println!("listening on {url}");
-    if args.model.is_none() {
+    if args.model.is_none() && args.models.is_none() {
         println!("no model: start with --model PATH to chat");
     }
     if let Some(code) = code {

@@ -34,7 +34,7 @@ export const en = {
   nothingLeft: 'Nothing you write leaves this box.',
   notEncrypted: 'Not encrypted on your network',
   notEncryptedWhy: 'This page came over plain HTTP: people who control your network could read it.',
-  noModel: 'No model is installed yet. Answers start once one is.',
+  noModel: 'No model is installed yet. Plug a stick with a model into the box; answers start once it is installed.',
   loading: 'Loading…',
   close: 'Close',
   cancel: 'Cancel',

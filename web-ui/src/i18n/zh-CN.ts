@@ -31,7 +31,7 @@ export const zhCN: Dictionary = {
   nothingLeft: '你写下的内容不会离开这台设备。',
   notEncrypted: '局域网内未加密',
   notEncryptedWhy: '此页面通过普通 HTTP 打开，控制你所在网络的人可能看到内容。',
-  noModel: '还没有安装模型，安装后即可开始对话。',
+  noModel: '还没有安装模型。请将存有模型的 U 盘插入设备，安装完成后即可开始对话。',
   loading: '正在载入…',
   close: '关闭',
   cancel: '取消',
