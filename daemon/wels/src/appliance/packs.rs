@@ -1,9 +1,10 @@
 //! Installed models.
 //!
 //! ```text
+//! DIR/.installed.json       what is served, written by who installs bundles (`update`)
 //! DIR/smollm2/1/            a pack
 //! DIR/smollm2/2/            a later version
-//! DIR/smollm2/current       what is served: a link to the version's folder, or a file with its name
+//! DIR/smollm2/current       without that file, what is served: a link to the version's folder, or a file with its name
 //! ```
 
 use std::fs;
@@ -23,11 +24,23 @@ const MODELS_MAX: usize = 1024;
 /// Time for the first word: the largest model on the slowest drive reads a few experts of each layer.
 const WORD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// The pack to serve: the one whose pointer was written last; `None` where none is installed.
+/// The pack to serve: the one that was installed from a bundle last, else the one whose pointer was written last; `None` where
+/// none is installed.
 ///
 /// # Errors
-/// The folder can't be read, or the pointer doesn't lead to a pack.
+/// The folder can't be read, or what it names is no pack.
 pub(crate) fn served(folder: &Path) -> Result<Option<PathBuf>> {
+    let installed = update::Installed::read(folder).context("install the model again")?;
+    let Some(version) = installed.line(update::Kind::Model).current.as_ref() else { return pointed(folder) };
+    let pack = version.folder(folder);
+    if !pack.is_dir() {
+        bail!("{} is not there; install the model again", pack.display());
+    }
+    Ok(Some(pack))
+}
+
+/// The pack whose pointer was written last.
+fn pointed(folder: &Path) -> Result<Option<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -116,6 +129,20 @@ mod tests {
         assert_eq!(served(dir.path()).unwrap(), Some(new.join("7")));
         fs::remove_file(new.join(CURRENT)).unwrap();
         assert_eq!(served(dir.path()).unwrap(), Some(old.join("1")));
+    }
+
+    #[test]
+    fn what_a_bundle_installed_goes_before_pointers() {
+        let dir = tempfile::tempdir().unwrap();
+        let by_hand = dir.path().join("old");
+        fs::create_dir_all(by_hand.join("1")).unwrap();
+        fs::write(by_hand.join(CURRENT), "1\n").unwrap();
+        let id = "ab".repeat(32);
+        let text = format!(r#"{{"model":{{"current":{{"name":"new","version":3,"id":"{id}"}}}}}}"#);
+        fs::write(dir.path().join(".installed.json"), text).unwrap();
+        assert!(served(dir.path()).unwrap_err().to_string().contains("install the model again"));
+        fs::create_dir_all(dir.path().join("new/3")).unwrap();
+        assert_eq!(served(dir.path()).unwrap(), Some(dir.path().join("new/3")));
     }
 
     #[test]
