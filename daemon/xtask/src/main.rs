@@ -9,6 +9,7 @@ mod check;
 mod console;
 mod fetch;
 mod fuzz;
+mod image;
 mod page;
 mod page_cache;
 mod process;
@@ -69,6 +70,11 @@ enum Command {
     Stages,
     /// Fuzz the readers of untrusted bytes.
     Fuzz(fuzz::Args),
+    /// Build the bootable image of the box; needs root.
+    ///
+    /// Makes a tree of tools (some 500 MB, once), builds page and daemon, and the image from os-image/. Prints time and size of
+    /// every part.
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +89,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&workspace, &args),
         Command::Stages => stages::run(&workspace),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
+        Command::Image(args) => image::run(&workspace, &args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! Other programs: started in the checkout, with the fetched tools in reach, and errors that say what to do.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -119,7 +120,30 @@ impl Tool {
     }
 
     /// Runs it, shows what it prints and hands each line to `see`.
-    pub(crate) fn watch(mut self, mut see: impl FnMut(&str)) -> Result<()> {
+    pub(crate) fn watch(self, mut see: impl FnMut(&str)) -> Result<()> {
+        self.lines(|line| {
+            console::line(line);
+            see(line);
+        })
+    }
+
+    /// Runs it and hands each line it prints to `see`; what it said last is shown only if it fails.
+    pub(crate) fn follow(self, mut see: impl FnMut(&str)) -> Result<()> {
+        let mut tail = VecDeque::new();
+        let outcome = self.lines(|line| {
+            tail.push_back(line.to_owned());
+            if tail.len() > TAIL_LINES_MAX {
+                tail.pop_front();
+            }
+            see(line);
+        });
+        if outcome.is_err() {
+            tail.iter().for_each(|line| console::line(line));
+        }
+        outcome
+    }
+
+    fn lines(mut self, mut see: impl FnMut(&str)) -> Result<()> {
         let (ours, theirs) = std::io::pipe().context("cannot make a pipe")?;
         self.command.stdout(theirs.try_clone().context("cannot make a pipe")?).stderr(theirs);
         let mut child = self.command.spawn().with_context(|| self.cannot_start())?;
@@ -127,9 +151,7 @@ impl Tool {
         self.command.stdout(Stdio::null()).stderr(Stdio::null());
         for line in BufReader::new(ours).split(b'\n') {
             let line = line.context("cannot read what the program prints")?;
-            let line = String::from_utf8_lossy(&line);
-            console::line(&line);
-            see(&line);
+            see(&String::from_utf8_lossy(&line));
         }
         let status = child.wait().with_context(|| self.cannot_start())?;
         if !status.success() {

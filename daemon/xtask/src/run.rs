@@ -40,7 +40,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// What to serve: a pack of the model with that name, fetched and imported if need be, or the path as it is.
-fn model(workspace: &Workspace, wels: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn model(workspace: &Workspace, wels: &Path, name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.exists() {
         return path.canonicalize().with_context(|| format!("cannot read {}", path.display()));

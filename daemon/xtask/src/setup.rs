@@ -48,12 +48,17 @@ pub(crate) enum Need {
     Gguf,
     /// The compiler that makes a correct llama.cpp.
     Clang,
+    /// What makes a Debian in a folder.
+    Mmdebstrap,
 }
 
 /// To build and run the daemon and its page.
 pub(crate) const TO_RUN: &[Need] = &[Need::Compiler, Need::Python, Need::Node, Need::PagePackages];
 /// What the checks of `cargo xtask test` need on top.
 pub(crate) const TO_TEST: &[Need] = &[Need::Vulkan, Need::Browser, Need::Typos, Need::CargoDeny];
+
+/// What `cargo xtask image` needs on top; the rest is in a tree of its own.
+pub(crate) const TO_IMAGE: &[Need] = &[Need::Mmdebstrap];
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let needs = if args.no_tests { TO_RUN.to_vec() } else { [TO_RUN, TO_TEST].concat() };
@@ -70,7 +75,7 @@ pub(crate) fn tools(workspace: &Workspace, needs: &[Need]) -> Result<()> {
         &needs.iter().flat_map(|need| apt::missing(workspace, *need)).collect::<Vec<_>>(),
     )?;
     needs.iter().try_for_each(|need| match need {
-        Need::Compiler | Need::Vulkan | Need::Browser | Need::Clang => Ok(()),
+        Need::Compiler | Need::Vulkan | Need::Browser | Need::Clang | Need::Mmdebstrap => Ok(()),
         Need::Python => python::environment(workspace),
         Need::Node => node::available(workspace),
         Need::PagePackages => node::page_packages(workspace),

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything CI runs, quick checks first, and a table at the end.
 
 mod counts;
+mod hardware;
 
 use std::time::Instant;
 
@@ -19,6 +20,12 @@ pub(crate) struct Args {
     /// Go on after a check that fails.
     #[arg(long)]
     keep_going: bool,
+    /// Instead of all this: build the bootable image and test it in a virtual box; needs root, and some twenty minutes.
+    #[arg(long, conflicts_with_all = ["fast", "keep_going"])]
+    hw: bool,
+    /// With --hw: only cases whose name holds these words, on the image that was built last.
+    #[arg(long, value_name = "WORDS", requires = "hw")]
+    only: Option<String>,
 }
 
 /// One thing that is checked; where it is made of tests, `run` counts them.
@@ -70,6 +77,9 @@ struct Outcome {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if args.hw {
+        return hardware::run(workspace, args.only.as_deref());
+    }
     let mut outcomes: Vec<Outcome> = Vec::new();
     for check in CHECKS.iter().filter(|check| check.fast || !args.fast) {
         console::heading(format_args!("{}: {}", check.name, check.about));

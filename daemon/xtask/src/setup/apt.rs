@@ -21,6 +21,7 @@ pub(super) fn missing(workspace: &Workspace, need: Need) -> Vec<&'static str> {
         Need::Vulkan => vec![Some("mesa-vulkan-drivers"), Some("libvulkan1")],
         Need::Browser => vec![without("chromium", "chromium")],
         Need::Clang => vec![without("clang", "clang")],
+        Need::Mmdebstrap => vec![without("mmdebstrap", "mmdebstrap")],
         Need::Node | Need::PagePackages | Need::Typos | Need::CargoDeny | Need::Numpy | Need::Gguf => vec![],
     };
     found.into_iter().flatten().collect()

@@ -1,0 +1,92 @@
+//! The box's page as a program sees it: claims the box, makes a key, asks.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use ureq::Agent;
+
+/// Time for one answer; the virtual box computes slowly.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
+/// Bytes of an answer that are read.
+const BODY_MAX: u64 = 4 << 20;
+
+/// A person's browser, in short.
+pub(crate) struct Page {
+    agent: Agent,
+    url: String,
+    cookie: Option<String>,
+}
+
+impl Page {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let config =
+            Agent::config_builder().timeout_global(Some(ANSWER_TIME_MAX)).http_status_as_error(false);
+        Self { agent: config.build().new_agent(), url: format!("http://{address}"), cookie: None }
+    }
+
+    /// Status and body.
+    pub(crate) fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        if let Some(cookie) = &self.cookie {
+            request = request.header("Cookie", cookie);
+        }
+        let mut reply = request.call().with_context(|| format!("GET {path}"))?;
+        Ok((reply.status().as_u16(), reply.body_mut().with_config().limit(BODY_MAX).read_to_string()?))
+    }
+
+    /// Waits until the page answers.
+    pub(crate) fn wait(&self, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match self.get("/healthz") {
+                Ok((200, _)) => return Ok(()),
+                found if start.elapsed() > limit => bail!("no page after {} s: {found:?}", limit.as_secs()),
+                _ => std::thread::sleep(Duration::from_millis(500)),
+            }
+        }
+    }
+
+    fn post(&mut self, path: &str, body: &Value, key: Option<&str>) -> Result<Value> {
+        let mut request = self.agent.post(format!("{}{path}", self.url)).header("Origin", &self.url);
+        request = request.header("Content-Type", "application/json");
+        if let Some(cookie) = &self.cookie {
+            request = request.header("Cookie", cookie);
+        }
+        if let Some(key) = key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let mut reply = request.send(body.to_string()).with_context(|| format!("POST {path}"))?;
+        if let Some(cookie) = reply.headers().get("set-cookie").and_then(|value| value.to_str().ok()) {
+            self.cookie = cookie.split(';').next().map(str::to_owned);
+        }
+        let text = reply.body_mut().with_config().limit(BODY_MAX).read_to_string()?;
+        if !reply.status().is_success() {
+            bail!("POST {path}: {} {text}", reply.status());
+        }
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// Makes the box somebody's.
+    pub(crate) fn claim(&mut self, code: &str) -> Result<()> {
+        let owner = json!({ "code": code, "name": "ada", "password": "a long enough password" });
+        self.post("/api/claim", &owner, None).map(drop)
+    }
+
+    /// Signs in as whoever claimed it.
+    pub(crate) fn sign_in(&mut self) -> Result<()> {
+        let who = json!({ "name": "ada", "password": "a long enough password" });
+        self.post("/api/login", &who, None).map(drop)
+    }
+
+    /// Asks the model through the API that programs use.
+    pub(crate) fn ask(&mut self, question: &str, max_tokens: usize) -> Result<String> {
+        let made = self.post("/api/keys", &json!({ "name": "hw-tests" }), None)?;
+        let key = made["key"].as_str().with_context(|| format!("no key in {made}"))?.to_owned();
+        let ask = json!({ "messages": [{ "role": "user", "content": question }], "max_tokens": max_tokens, "temperature": 0 });
+        let answer = self.post("/v1/chat/completions", &ask, Some(&key))?;
+        let text = answer["choices"][0]["message"]["content"].as_str();
+        Ok(text.with_context(|| format!("no answer in {answer}"))?.to_owned())
+    }
+}
