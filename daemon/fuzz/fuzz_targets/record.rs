@@ -43,5 +43,13 @@ fn layer(dtype: DType, n: [u16; 2]) -> RecordLayer {
     let [a, b] = n.map(usize::from);
     let parts =
         vec![part(dtype, Coding::Split, a), part(DType::F32, Coding::Raw, 3), part(dtype, Coding::Split, b)];
-    RecordLayer { layer: 0, offset: 0, stride: end, record_bytes: end, parts, stored: Vec::new(), xxh3: Vec::new() }
+    RecordLayer {
+        layer: 0,
+        offset: 0,
+        stride: end,
+        record_bytes: end,
+        parts,
+        stored: Vec::new(),
+        xxh3: Vec::new(),
+    }
 }

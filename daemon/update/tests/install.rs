@@ -62,6 +62,16 @@ fn older_versions_are_refused_unless_an_administrator_allows_them() {
 }
 
 #[test]
+fn a_stick_is_no_way_back_to_the_version_before() {
+    let shop = Shop::new();
+    let old = shop.version(1, 2);
+    shop.install(&old);
+    shop.install(&shop.version(2, 2));
+    assert!(shop.models().join("tiny/1").is_dir(), "kept for a rollback");
+    assert!(matches!(shop.stage(&old), Err(Error::Older { version: 1, newest: 2, .. })));
+}
+
+#[test]
 fn another_bundle_of_the_same_version_is_refused() {
     let shop = Shop::new();
     shop.install(&shop.version(1, 2));

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the daemon, and the words that explain it.
 
 mod appliance;
+pub(crate) mod bundle;
 mod compute;
 mod plan;
 
@@ -13,6 +14,7 @@ use engine::Speculation;
 use experts::replay::synthetic::Law;
 
 pub(crate) use self::appliance::{Console, Health};
+pub(crate) use self::bundle::Bundle;
 pub(crate) use self::compute::{Compute, Precision};
 pub(crate) use self::plan::Plan;
 use crate::bench::Mixture;
@@ -58,6 +60,8 @@ pub(crate) enum Command {
     Console(Console),
     /// Say whether the daemon on this machine is well; waits until it is.
     Health(Health),
+    /// Make, sign, verify, write and install bundles: new models and systems on a stick.
+    Bundle(Bundle),
 }
 
 /// How a model is to be run.

@@ -2,6 +2,7 @@
 
 mod appliance;
 mod bench;
+mod bundle;
 mod card;
 mod catalogue;
 mod chat;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&args),
         Command::Console(args) => console::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
     };
     // Behind the commands, which have let go of what they opened.
     engine::wait_for_end(ENGINE_END_MAX);

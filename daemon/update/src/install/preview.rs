@@ -138,16 +138,20 @@ fn decide(
     let Manifest { kind, name, version, .. } = &bundle.manifest;
     let wanted = Version { name: name.clone(), version: *version, id: bundle.id };
     let folder = wanted.folder(models);
-    if folder.is_dir() {
-        if id_of(&folder) != Some(bundle.id) {
-            return Err(Error::SameVersion { name: name.clone(), version: *version });
-        }
-        let serves = installed.line(*kind).current.as_ref() == Some(&wanted);
-        return Ok(if serves { Verdict::Serves } else { Verdict::Staged });
+    let is_there = folder.is_dir();
+    if is_there && id_of(&folder) != Some(bundle.id) {
+        return Err(Error::SameVersion { name: name.clone(), version: *version });
     }
+    if is_there && installed.line(*kind).current.as_ref() == Some(&wanted) {
+        return Ok(Verdict::Serves);
+    }
+    // Kept for a rollback or not: a stick is no way back.
     let newest = installed.newest.get(name).copied().unwrap_or(0);
     if *version < newest && !options.allow_older {
         return Err(Error::Older { name: name.clone(), version: *version, newest });
+    }
+    if is_there {
+        return Ok(Verdict::Staged);
     }
     if todo.missing > 0 {
         return Err(Error::MissingChunks { name: name.clone(), version: *version, missing: todo.missing });

@@ -235,9 +235,9 @@ impl Drop for Mounted {
 pub fn ext4(image: &Path, bytes: u64) {
     let file = fs::File::create(image).unwrap();
     file.set_len(bytes).unwrap();
-    let options = ["-q", "-F", "-t", "ext4", "-b", "4096", "-J", "size=4", "-m", "0"];
+    let options = ["-q", "-F", "-b", "4096", "-J", "size=4", "-m", "0"];
     let now = ["-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"];
-    run(Command::new("mke2fs").args(options).args(now).arg(image)).unwrap();
+    run(Command::new("mkfs.ext4").args(options).args(now).arg(image)).unwrap();
 }
 
 /// Runs a tool; what it said is the error.
