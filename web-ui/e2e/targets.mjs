@@ -17,18 +17,18 @@ export async function startTarget(kind) {
   if (!WELS_BIN || !WELS_MODEL) {
     throw new Error('set WELS_BIN (the daemon) and WELS_MODEL (a GGUF file or a pack), or run: npm run e2e:mock');
   }
-  return startDaemon(WELS_BIN, WELS_MODEL, kind === 'card' ? LOST_CARD : { args: [], env: {} });
+  return startDaemon(WELS_BIN, WELS_MODEL, kind === 'card' ? LOST_CARD : PLAIN);
 }
 
 /** A small model may repeat itself for ever; the steps need answers that end. */
-const ANSWER_TOKENS = '1200';
+const PLAIN = { args: [], env: {}, answerTokens: '1200' };
 
-/** A card, of whatever kind, that is taken away in the middle of the first answer. */
-const LOST_CARD = { args: ['--device', 'gpu'], env: { WELS_GPU_LOSE_AFTER: '8' } };
+/** A card, of whatever kind, that is taken away in the middle of the first answer; which most often ends at its limit, too. */
+const LOST_CARD = { args: ['--device', 'gpu'], env: { WELS_GPU_LOSE_AFTER: '8' }, answerTokens: '64' };
 
-async function startDaemon(bin, model, { args, env }) {
+async function startDaemon(bin, model, { args, env, answerTokens }) {
   const state = await mkdtemp(join(tmpdir(), 'wels-e2e-'));
-  const child = spawn(bin, ['serve', '--model', model, '--state', state, '--listen', '127.0.0.1:0', '--answer-tokens', ANSWER_TOKENS, ...args], {
+  const child = spawn(bin, ['serve', '--model', model, '--state', state, '--listen', '127.0.0.1:0', '--answer-tokens', answerTokens, ...args], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
