@@ -3,7 +3,7 @@
 //! ```text
 //! wgsl/STAGE.wgsl          a stage; its twin on the processor is `tensor::reference::STAGE`
 //! wgsl/format/FORMAT.wgsl  how a format's weights become numbers; linear, embedding and their like are built with each
-//! wgsl/part/*.wgsl         what stages share
+//! wgsl/part/*.wgsl         what stages share: functions, and bodies that a stage takes in by `//@ include`
 //! ```
 //! A [`Shader`] names one variant; [`Shader::source`] puts its files together, with a few constants in front (WGSL does not
 //! mind the order). Nothing here knows a device. May depend on `tensor`. Start reading at `wgsl/linear.wgsl`, then [`Shader`].

@@ -231,7 +231,7 @@ impl Shader {
         let mut source = if self.needs_f16() { "enable f16;\n".to_owned() } else { String::new() };
         source.push_str(&self.constants());
         for file in self.files() {
-            source.push_str(&repeated(&text(file), &self.counts()));
+            source.push_str(&repeated(&included(&text(file)), &self.counts()));
         }
         source
     }
@@ -337,6 +337,15 @@ impl Shader {
             Self::Argmax => vec!["argmax.wgsl"],
         }
     }
+}
+
+/// Puts the text of a file in the place of each line `//@ include FILE`.
+fn included(source: &str) -> String {
+    let line = |line: &str| match line.trim().strip_prefix("//@ include ") {
+        Some(file) => text(file),
+        None => format!("{line}\n"),
+    };
+    source.lines().map(line).collect()
 }
 
 /// Writes lines between `//@ repeat NAMES: VALUES` and its `//@ end` once for each comma-separated set of values, which take
@@ -454,6 +463,7 @@ files! {
     "part/kv_f32.wgsl",
     "part/products.wgsl",
     "part/silu.wgsl",
+    "part/sums.wgsl",
     "part/sum_shared.wgsl",
     "part/sum_subgroup.wgsl",
     "part/weights.wgsl",

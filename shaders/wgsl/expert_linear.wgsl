@@ -9,7 +9,6 @@ struct ExpertLinear {
     top_k: u32,
     quads: u32,
     groups: u32,
-    row_block: u32,
     // Vectors from 16 rows to the next, and from gate to up.
     rows: u32,
     part: u32,
@@ -76,71 +75,12 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) loca
     let lane = row_quad & 3u;
     //@ repeat t: TOKENS
     let at$t = row$t / p.share * p.x_stride;
+    let group$t = row$t / p.share * p.groups;
     //@ end
-    //@ repeat part: PARTS
-    //@ repeat t: TOKENS
-    var sum$part_$t = vec4<f32>();
-    //@ end
-    scale_row = slot * p.scale_slot + (row_quad >> 5u) * p.scale_cols + $partu * p.scale_up;
-    let first$part = slot * p.slot + (row_quad >> 2u) * p.rows + $partu * p.part;
-    for (var k = local.y; k < p.groups; k += SPLITS) {
-        let g = group(first$part, k, lane);
-        //@ repeat float: FLOAT
-        let column = k * (GROUP_VALUES / 4u);
-        //@ repeat i: FOURS
-        let w$i = four$i(g);
-        //@ repeat t: TOKENS
-        sum$part_$t += x[at$t + column + $iu] * w$i;
-        //@ end
-        //@ end
-        //@ end
-        //@ repeat half: HALF
-        let w = halves(g);
-        let scale = factor(g);
-        //@ repeat t: TOKENS
-        let c$t = row$t / p.share * p.groups + k;
-        sum$part_$t += scale * factors[c$t >> 3u].x * vec4<f32>(halved[c$t] * w);
-        //@ end
-        //@ end
-        //@ repeat int8: INT8
-        //@ repeat t: TOKENS
-        let c$t = row$t / p.share * p.groups + k;
-        let low$t = products(g.q0, g.q1, g.q2, g.q3, codes[2u * c$t]);
-        let high$t = products(g.q4, g.q5, g.q6, g.q7, codes[2u * c$t + 1u]);
-        let f$t = factors[c$t];
-        sum$part_$t += f$t.x * (g.d0 * low$t + g.d1 * high$t) + f$t.y * g.m0 + f$t.z * g.m1;
-        //@ end
-        //@ end
-    }
-    //@ end
-    if SPLITS > 1u {
-        let me = local.y * QUADS + local.x;
-        //@ repeat part: PARTS
-        //@ repeat t: TOKENS
-        partial[($partu * TOKENS + $tu) * QUADS * SPLITS + me] = sum$part_$t;
-        //@ end
-        //@ end
-        workgroupBarrier();
-        if local.y > 0u {
-            return;
-        }
-        for (var split = 1u; split < SPLITS; split++) {
-            let other = split * QUADS + local.x;
-            //@ repeat part: PARTS
-            //@ repeat t: TOKENS
-            sum$part_$t += partial[($partu * TOKENS + $tu) * QUADS * SPLITS + other];
-            //@ end
-            //@ end
-        }
-    }
-    if wanted >= p.quads {
-        return;
-    }
-    //@ repeat part: GATED
-    //@ repeat t: TOKENS
-    sum0_$t = silu(sum0_$t) * sum$part_$t;
-    //@ end
-    //@ end
+    let rows_at = slot * p.slot + (row_quad >> 2u) * p.rows;
+    let part_step = p.part;
+    let scales_at = slot * p.scale_slot + (row_quad >> 5u) * p.scale_cols;
+    //@ include part/sums.wgsl
     //@ repeat t: TOKENS
     if $tu < n {
         out[row$t * p.out_stride + row_quad] = sum0_$t;

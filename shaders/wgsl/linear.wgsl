@@ -76,72 +76,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_id) loca
     //@ repeat t: TOKENS
     let token$t = min(token + $tu, p.n_tokens - 1u);
     let at$t = token$t * p.x_stride + from_;
+    let group$t = token$t * p.groups;
     //@ end
-    //@ repeat part: PARTS
-    //@ repeat t: TOKENS
-    var sum$part_$t = vec4<f32>();
-    //@ end
-    scale_row = ((row_quad * 4u + p.scale_first) >> 7u) * p.scale_cols + $partu * p.scale_up;
-    let first$part = ((row_quad >> 2u) * PARTS + $partu) * p.row_block;
-    for (var k = local.y; k < p.groups; k += SPLITS) {
-        let g = group(first$part, k, lane);
-        //@ repeat float: FLOAT
-        let column = k * (GROUP_VALUES / 4u);
-        //@ repeat i: FOURS
-        let w$i = four$i(g);
-        //@ repeat t: TOKENS
-        sum$part_$t += x[at$t + column + $iu] * w$i;
-        //@ end
-        //@ end
-        //@ end
-        //@ repeat half: HALF
-        let w = halves(g);
-        let scale = factor(g);
-        //@ repeat t: TOKENS
-        let c$t = token$t * p.groups + k;
-        sum$part_$t += scale * factors[c$t >> 3u].x * vec4<f32>(halved[c$t] * w);
-        //@ end
-        //@ end
-        //@ repeat int8: INT8
-        //@ repeat t: TOKENS
-        let c$t = token$t * p.groups + k;
-        let low$t = products(g.q0, g.q1, g.q2, g.q3, codes[2u * c$t]);
-        let high$t = products(g.q4, g.q5, g.q6, g.q7, codes[2u * c$t + 1u]);
-        let f$t = factors[c$t];
-        sum$part_$t += f$t.x * (g.d0 * low$t + g.d1 * high$t) + f$t.y * g.m0 + f$t.z * g.m1;
-        //@ end
-        //@ end
-    }
-    //@ end
-    if SPLITS > 1u {
-        let me = local.y * QUADS + local.x;
-        //@ repeat part: PARTS
-        //@ repeat t: TOKENS
-        partial[($partu * TOKENS + $tu) * QUADS * SPLITS + me] = sum$part_$t;
-        //@ end
-        //@ end
-        workgroupBarrier();
-        if local.y > 0u {
-            return;
-        }
-        for (var split = 1u; split < SPLITS; split++) {
-            let other = split * QUADS + local.x;
-            //@ repeat part: PARTS
-            //@ repeat t: TOKENS
-            sum$part_$t += partial[($partu * TOKENS + $tu) * QUADS * SPLITS + other];
-            //@ end
-            //@ end
-        }
-    }
-    if wanted >= p.quads {
-        return;
-    }
+    let rows_at = (row_quad >> 2u) * PARTS * p.row_block;
+    let part_step = p.row_block;
+    let scales_at = ((row_quad * 4u + p.scale_first) >> 7u) * p.scale_cols;
+    //@ include part/sums.wgsl
     let offset = p.out_offset + head * p.out_head_stride + row_quad - head * p.head_quads;
-    //@ repeat part: GATED
-    //@ repeat t: TOKENS
-    sum0_$t = silu(sum0_$t) * sum$part_$t;
-    //@ end
-    //@ end
     //@ repeat t: TOKENS
     store(token + $tu, offset, row_quad, sum0_$t);
     //@ end

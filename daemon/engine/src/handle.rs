@@ -172,11 +172,11 @@ pub fn start(model: Box<dyn Forward>, options: Options) -> Handle {
     let counters = Arc::new(Counters::default());
     let (submissions, inbox) = blocking::channel();
     let scheduler = Scheduler::new(model, options, Arc::clone(&counters));
-    let running = Running::begin();
+    let alive = Alive::begin();
     std::thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let _running = running;
+            let _alive = alive;
             // It goes with the model in it.
             scheduler.run(&inbox);
         })
@@ -185,29 +185,28 @@ pub fn start(model: Box<dyn Forward>, options: Options) -> Handle {
 }
 
 /// Engines of this process whose models are not gone yet.
-static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+static ALIVE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
 /// One of them.
-struct Running;
+struct Alive;
 
-impl Running {
+impl Alive {
     fn begin() -> Self {
-        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *ALIVE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self
     }
 }
 
-impl Drop for Running {
+impl Drop for Alive {
     fn drop(&mut self) {
-        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        RUNNING.1.notify_all();
+        *ALIVE.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ALIVE.1.notify_all();
     }
 }
 
 /// Waits until all engines that were let go have let their models go, a while at most: for who ends the process, which must not
-/// take a card's driver away while it is being closed. Whether it is so.
-pub fn wait_for_end(within: Duration) -> bool {
-    let running = RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = RUNNING.1.wait_timeout_while(running, within, |running| *running > 0);
-    !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+/// take a card's driver away while it is being closed.
+pub fn wait_for_end(within: Duration) {
+    let alive = ALIVE.0.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(ALIVE.1.wait_timeout_while(alive, within, |alive| *alive > 0));
 }

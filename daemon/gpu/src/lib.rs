@@ -35,7 +35,7 @@ pub use program::{Copy, Pending, Program};
 pub use recording::{Counts, Extent, Recording, Stage, Word};
 pub use stages::{
     Attention, Chosen, EXPERTS_MAX, Embedding, ExpertLinear, GROUPS_MAX, Linear, Quantised, Rope, Rows,
-    Tiles, add, argmax, attention, combine, embedding, expert_linear, kv_write, linear, rms_norm, rope,
-    route, sort_choices, swiglu,
+    Tiles, add, argmax, attention, combine, embedding, expert_linear, expert_tiles_max, kv_write, linear,
+    rms_norm, rope, route, sort_choices, swiglu,
 };
 pub use upload::interleave;

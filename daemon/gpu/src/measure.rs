@@ -45,16 +45,7 @@ pub fn measure(device: Device, bytes: u64) -> Result<Speed, Error> {
     let quantised =
         Quantised { codes: buffer(TOKENS * COLS / 4), factors: buffer(TOKENS * COLS / 8), f16: false };
     let splits = if device.kind == CardKind::Software { 1 } else { 4 };
-    let job = Linear {
-        weight: &weight,
-        bias: None,
-        heads: 1,
-        add: false,
-        tokens: 1,
-        threads: Threads { quads: 8, splits },
-        wanted: false,
-        quantised: None,
-    };
+    let job = Linear::new(&weight, Threads { quads: 8, splits });
     let mut recordings = [Recording::default(), Recording::default()];
     stages::linear(&mut recordings[0], job, x, out);
     stages::linear(

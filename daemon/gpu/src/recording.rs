@@ -1,8 +1,9 @@
 //! What a card is to compute: stages in order, over a layout. Plain data: no device is in it.
 
-use shaders::{Access, Shader, TILE_TOKENS};
+use shaders::{Access, Shader};
 
 use crate::layout::Binding;
+use crate::stages::expert_tiles_max;
 
 /// How much of everything a step has; what is known when a recording is made is not among it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub enum Extent {
     Tiles,
     /// One a split.
     Splits,
-    /// One for each tile of choices that a step may have: experts' tiles but the last are full.
+    /// [`expert_tiles_max`] of a step.
     ExpertTiles {
         /// Choices of a token.
         top_k: u32,
@@ -106,10 +107,7 @@ impl Counts {
             Extent::Wanted(each) => self.wanted.div_ceil(each),
             Extent::Tiles => self.tiles,
             Extent::Splits => self.splits,
-            Extent::ExpertTiles { top_k, n_experts } => {
-                let n_choices = self.tokens * top_k;
-                n_choices.min(n_choices / TILE_TOKENS + n_experts)
-            }
+            Extent::ExpertTiles { top_k, n_experts } => expert_tiles_max(self.tokens * top_k, n_experts),
             Extent::SomeTiles => self.expert_tiles,
             Extent::HeadsIfSplit(heads) if self.splits > 1 => heads * self.tokens,
             Extent::HeadsIfSplit(_) => 0,

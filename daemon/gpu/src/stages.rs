@@ -8,7 +8,8 @@ use crate::layout::{Binding, Weight};
 use crate::recording::{Extent, Recording, Stage, Word};
 
 pub use experts::{
-    Chosen, EXPERTS_MAX, ExpertLinear, GROUPS_MAX, Tiles, add, combine, expert_linear, route, sort_choices,
+    Chosen, EXPERTS_MAX, ExpertLinear, GROUPS_MAX, Tiles, add, combine, expert_linear, expert_tiles_max,
+    route, sort_choices,
 };
 
 /// Workgroup of `embedding`.
@@ -86,6 +87,14 @@ pub struct Linear<'a> {
     pub wanted: bool,
     /// The activations in fewer bits, of formats that are faster so: computed from x unless they are there.
     pub quantised: Option<Quantised>,
+}
+
+impl<'a> Linear<'a> {
+    /// Of all tokens, one by one, in f32.
+    pub fn new(weight: &'a Weight, threads: Threads) -> Self {
+        let (bias, heads, add, tokens, wanted, quantised) = (None, 1, false, 1, false, None);
+        Self { weight, bias, heads, add, tokens, threads, wanted, quantised }
+    }
 }
 
 /// Where a tile's activations in fewer bits lie: codes [n_tokens, cols] and factors [n_tokens, cols / 32, 4].

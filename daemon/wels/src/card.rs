@@ -100,10 +100,9 @@ fn cards(choice: Choice) -> Option<(Option<usize>, Vec<Adapter>)> {
     }
 }
 
-/// Whether the card that would be used keeps its weights in this machine's memory.
-pub(crate) fn shares_memory(compute: &Compute) -> bool {
-    let card = cards(compute.device).and_then(|(number, cards)| Adapter::choose(cards, number).ok());
-    card.is_some_and(|card| card.shares_memory())
+/// The card that would be used.
+pub(crate) fn chosen(choice: Choice) -> Option<Adapter> {
+    cards(choice).and_then(|(number, cards)| Adapter::choose(cards, number).ok())
 }
 
 /// What is to lie on the card: by rules, or by numbers; `None` where rules leave it empty.

@@ -135,7 +135,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
     pub(crate) model: Option<PathBuf>,
 
-    /// Where installed models lie, each as NAME/VERSION with NAME/current pointing to one: the one installed last is served.
+    /// Where installed models lie, each as NAME/VERSION: what a bundle installed last is served, else what the newest NAME/current
+    /// points to.
     ///
     /// A model that cannot be served does not keep the page from being served.
     #[arg(long, value_name = "DIR", env = "WELS_MODELS", conflicts_with = "model")]

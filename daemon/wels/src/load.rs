@@ -19,7 +19,7 @@ pub(crate) fn weights_within(path: &Path, compute: &Compute) -> Result<Arc<Weigh
     let headers = headers(path)?;
     let weights = if !streaming::has_to(&headers, compute)? {
         headers.mapped().with_context(|| cannot_open(path))
-    } else if card::shares_memory(compute) {
+    } else if card::chosen(compute.device).is_some_and(|card| card.shares_memory()) {
         headers.dense_mapped().with_context(|| cannot_open(path))
     } else {
         headers.resident(&mut |_| {}).with_context(|| format!("cannot load the model {}", path.display()))

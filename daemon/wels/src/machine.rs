@@ -4,6 +4,8 @@ use std::fs;
 
 use sysinfo::System;
 
+use crate::card;
+
 /// The processor's own name.
 pub(crate) fn cpu_name() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -19,15 +21,9 @@ pub(crate) fn resident_bytes() -> u64 {
     pages * page as u64
 }
 
-/// The best graphics card; `None` without one that computes faster than the processor.
-pub(crate) fn card() -> Option<gpu::Adapter> {
-    let cards = gpu::adapters().into_iter().filter(|card| card.kind != gpu::CardKind::Software).collect();
-    gpu::Adapter::choose(cards, None).ok()
-}
-
-/// Bytes of its memory.
+/// Bytes of the graphics card's memory; `None` without a card that computes faster than the processor.
 pub(crate) fn vram() -> Option<u64> {
-    card()?.memory_bytes()
+    card::chosen(card::Choice::Auto)?.memory_bytes()
 }
 
 /// Bytes of memory: all of it, and what could be had now; a cgroup's limit counts. Zeroes where the system doesn't say.

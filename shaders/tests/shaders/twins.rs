@@ -109,14 +109,10 @@ fn linear_agrees(format: Format, case: &Case) {
     let codes = card.buffer((n_tokens * cols).div_ceil(2));
     let quantised = Quantised { codes, factors: card.buffer((n_tokens * cols).div_ceil(8)), f16: true };
     let job = Linear {
-        weight: &weight,
         bias: bias.then_some(bias_at),
-        heads: 1,
-        add: false,
         tokens,
-        threads: Threads { quads: 4, splits },
-        wanted: false,
         quantised: fast.then_some(quantised),
+        ..Linear::new(&weight, Threads { quads: 4, splits })
     };
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, stride));
     let matrices = [gate.matrix(), up.matrix()];
@@ -174,16 +170,7 @@ fn quantise_activations_as_the_processor_does() {
     let codes = card.buffer(n_tokens * cols / 4);
     let quantised = Quantised { codes, factors: card.buffer(n_tokens * cols / 8), f16: true };
     let threads = Threads { quads: 4, splits: 1 };
-    let job = Linear {
-        weight: &weight,
-        bias: None,
-        heads: 1,
-        add: false,
-        tokens: 8,
-        threads,
-        wanted: false,
-        quantised: Some(quantised),
-    };
+    let job = Linear { tokens: 8, quantised: Some(quantised), ..Linear::new(&weight, threads) };
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, 4));
     // Another linear over the same activations takes them as they are.
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, 4));
@@ -211,14 +198,9 @@ fn quantise_activations_to_half_floats() {
     let codes = card.buffer(n_tokens * cols / 2);
     let quantised = Quantised { codes, factors: card.buffer(n_tokens * cols / 8), f16: true };
     let job = Linear {
-        weight: &weight,
-        bias: None,
-        heads: 1,
-        add: false,
         tokens: 8,
-        threads: Threads { quads: 4, splits: 1 },
-        wanted: false,
         quantised: Some(quantised),
+        ..Linear::new(&weight, Threads { quads: 4, splits: 1 })
     };
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, 4));
     let counts = Counts { tokens: n_tokens as u32, ..Counts::default() };
@@ -245,16 +227,7 @@ fn linear_of_heads_adds_to_what_is_there() {
     let weight = card.layout.weight(WeightShape { dtype: w.dtype, rows: w.rows, cols, parts: 1 });
     let (at, out) = (card.floats(&x), card.floats(&before));
     let threads = Threads { quads: 4, splits: 2 };
-    let job = Linear {
-        weight: &weight,
-        bias: None,
-        heads,
-        add: true,
-        tokens: 1,
-        threads,
-        wanted: false,
-        quantised: None,
-    };
+    let job = Linear { heads, add: true, ..Linear::new(&weight, threads) };
     let (from, to) = (Rows::of_heads(at, heads * cols, cols), Rows::of_heads(out, heads * 12, 12));
     gpu::linear(&mut card.recording, job, from, to);
     let counts = Counts { tokens: n_tokens as u32, ..Counts::default() };
@@ -285,16 +258,7 @@ fn a_matrix_in_shards_is_the_matrix() {
     let (at, out, table) = (card.floats(&x), card.buffer(rows), card.buffer(2 * cols));
     let ids = card.words(&[299, 130]);
     let threads = Threads { quads: 8, splits: 1 };
-    let job = Linear {
-        weight: &weight,
-        bias: None,
-        heads: 1,
-        add: false,
-        tokens: 1,
-        threads,
-        wanted: true,
-        quantised: None,
-    };
+    let job = Linear { wanted: true, ..Linear::new(&weight, threads) };
     gpu::linear(&mut card.recording, job, Rows::new(at, cols), Rows::new(out, rows));
     gpu::embedding(
         &mut card.recording,

@@ -55,6 +55,11 @@ pub fn add(recording: &mut Recording, width: usize, x: Binding, out: Binding) {
     });
 }
 
+/// Tiles that so many choices have, at most: experts' tiles but the last are full.
+pub fn expert_tiles_max(n_choices: u32, n_experts: u32) -> u32 {
+    n_choices.min(n_choices / TILE_TOKENS + n_experts)
+}
+
 /// Choices by expert, as `sort_choices` leaves them.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiles {
@@ -138,7 +143,6 @@ pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, 
         is(top_k as u32),
         is(quads),
         is((cols / format.group_values()) as u32),
-        is(row_block as u32),
         is(step as u32),
         is(part as u32),
         is((parts * all_rows) as u32),
@@ -149,22 +153,18 @@ pub fn expert_linear(recording: &mut Recording, job: ExpertLinear<'_>, x: Rows, 
         is((parts * scale_part) as u32),
         is(scale_part as u32),
     ];
-    let (tokens, tiled, extent) = match chosen {
-        Chosen::Each(_) => (1, None, Extent::TokensTimes(top_k as u32)),
-        Chosen::Tiles(tiles) => {
+    let (tokens, choices, order, extent) = match chosen {
+        Chosen::Each(choices) => (1, choices, None, Extent::TokensTimes(top_k as u32)),
+        Chosen::Tiles(Tiles { tiles, order }) => {
             let extent = Extent::ExpertTiles { top_k: top_k as u32, n_experts: n_experts as u32 };
-            (TILE_TOKENS, Some(tiles), extent)
+            (TILE_TOKENS, tiles, Some(order), extent)
         }
-        Chosen::SomeTiles(tiles) => (TILE_TOKENS, Some(tiles), Extent::SomeTiles),
-    };
-    let choices = match chosen {
-        Chosen::Each(choices) => choices,
-        Chosen::Tiles(tiles) | Chosen::SomeTiles(tiles) => tiles.tiles,
+        Chosen::SomeTiles(Tiles { tiles, order }) => (TILE_TOKENS, tiles, Some(order), Extent::SomeTiles),
     };
     let activations = quantised.map_or(x.at, |(to, _)| to.codes);
     let mut bindings =
         vec![shard.weights, shard.scales.unwrap_or(shard.weights), table, choices, activations, out.at];
-    bindings.extend(tiled.map(|tiles| tiles.order));
+    bindings.extend(order);
     bindings.extend(quantised.map(|(to, _)| to.factors));
     let arithmetic = quantised.map_or(Arithmetic::F32, |(_, arithmetic)| arithmetic);
     let threads = job.threads;

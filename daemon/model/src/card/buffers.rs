@@ -2,7 +2,7 @@
 
 use gpu::{Binding, BufferKind, Copy, Layout, Quantised, Rows, Tiles};
 use kernels::BLOCK_TOKENS;
-use shaders::{KvType, TILE_TOKENS};
+use shaders::KvType;
 use weights::Hyperparameters;
 
 use super::CardShape;
@@ -57,6 +57,13 @@ struct MixtureSizes {
     rows: usize,
 }
 
+impl MixtureSizes {
+    /// Tiles of choices that so many tokens have, at most.
+    fn tiles_max(&self, n_tokens: usize) -> usize {
+        gpu::expert_tiles_max((n_tokens * self.top_k) as u32, self.n_experts as u32) as usize
+    }
+}
+
 impl Sizes {
     pub(crate) fn of(hyper: &Hyperparameters, shape: &CardShape) -> Self {
         let kv_blocks = shape.kv_tokens.div_ceil(BLOCK_TOKENS);
@@ -106,11 +113,6 @@ impl Sizes {
             f16: shape.f16,
         }
     }
-}
-
-/// Tiles that so many choices have, at most.
-pub(crate) fn tiles_max(n_choices: usize, n_experts: usize) -> usize {
-    n_choices.min(n_choices / TILE_TOKENS as usize + n_experts)
 }
 
 /// Buffers of one model, [n_tokens, width] each but where it is said otherwise.
@@ -203,7 +205,7 @@ impl Buffers {
             expert_rows: rows(n * mixture.top_k, per_choice(mixture.rows)),
             expert_tiles: (mixture.ffn > 0).then(|| Tiles {
                 order: rows(n, mixture.top_k).at,
-                tiles: rows(1, 4 * tiles_max(n * mixture.top_k, mixture.n_experts)).at,
+                tiles: rows(1, 4 * mixture.tiles_max(n)).at,
             }),
             quantised,
             experts_quantised,

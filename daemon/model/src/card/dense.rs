@@ -81,17 +81,8 @@ impl Ends {
 impl Plan<'_> {
     /// out = W x.
     pub(crate) fn job<'w>(&self, weight: &'w gpu::Weight) -> Linear<'w> {
-        let threads = self.threads(weight.shape.rows);
-        Linear {
-            weight,
-            bias: None,
-            heads: 1,
-            add: false,
-            tokens: self.tokens(),
-            threads,
-            wanted: false,
-            quantised: self.quantised(weight),
-        }
+        let job = Linear::new(weight, self.threads(weight.shape.rows));
+        Linear { tokens: self.tokens(), quantised: self.quantised(weight), ..job }
     }
 
     /// out = W x + b.

@@ -13,7 +13,6 @@ use tensor::{DType, LANES, SCALE_BLOCK};
 use weights::{ExpertKey, ExpertPart, Moe};
 
 use super::Plan;
-use super::buffers::tiles_max;
 use super::tensors::Tensors;
 
 /// Bytes of experts under way in a half; one expert may take more.
@@ -85,14 +84,14 @@ impl Ring {
         let scaled = shapes.values().any(|slot| [slot.gate_up, slot.down].contains(&DType::F8E4M3));
         let factors =
             (slots * (2 * d_expert).div_ceil(SCALE_BLOCK) * d_model.div_ceil(SCALE_BLOCK) * 4) as u64;
-        let n_tiles = tiles_max(step_tokens * moe.top_k, moe.n_experts);
+        let n_tiles = gpu::expert_tiles_max((step_tokens * moe.top_k) as u32, moe.n_experts as u32);
         let mut buffer = |bytes: u64| layout.buffer(BufferKind::Ring, bytes);
         let mut half = || Half {
             gate_up: buffer(slots as u64 * gate_up),
             down: buffer(slots as u64 * down),
             scales: scaled.then(|| [buffer(factors), buffer(factors)]),
             table: buffer(4 * moe.n_experts as u64),
-            tiles: buffer(16 * n_tiles as u64),
+            tiles: buffer(16 * u64::from(n_tiles)),
         };
         let halves = [half(), half()];
         let came = buffer(4 * moe.n_experts as u64);

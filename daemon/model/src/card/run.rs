@@ -123,11 +123,10 @@ impl Card {
         (self.bring_from != usize::MAX).then_some(self.bring_from)
     }
 
-    /// A layer whose experts can come, and how many of them lie here.
-    pub(crate) fn can_bring(&self) -> Option<(usize, u32)> {
+    /// The first layer whose experts can come.
+    pub(crate) fn can_bring(&self) -> Option<Handover> {
         let mut handovers = self.route.segments.iter().filter_map(|leg| leg.handover);
-        let handover = handovers.find(|handover| handover.bring.is_some())?;
-        Some((handover.layer, handover.on_card))
+        handovers.find(|handover| handover.bring.is_some())
     }
 
     /// Layers that lie here, from the first on, where others do not.
@@ -228,7 +227,7 @@ impl Card {
             Some((halves, sum)) => {
                 let copies = [self.buffers.chosen(n_tokens)];
                 self.run_up_to(run, meanwhile, counts, &copies, 0)?;
-                self.bring((handover.layer, handover.on_card), halves, counts, routed)?;
+                self.bring(handover, halves, counts, routed)?;
                 Ok(sum)
             }
         }
@@ -254,12 +253,9 @@ impl Card {
             x.clear();
             x.extend_from_slice(bytemuck::cast_slice(its_x));
             choices.clear();
-            let word = |b: &[u8]| u32::from_le_bytes(b.try_into().expect("four bytes"));
+            let pairs = its_choices.chunks_exact(8).map(bytemuck::pod_read_unaligned);
             choices.extend(
-                its_choices.chunks_exact(8).map(|pair| Choice {
-                    expert: word(&pair[..4]),
-                    weight: f32::from_bits(word(&pair[4..])),
-                }),
+                pairs.map(|[expert, bits]: [u32; 2]| Choice { expert, weight: f32::from_bits(bits) }),
             );
         })?;
         without(choices, on_card);
@@ -278,7 +274,7 @@ impl Card {
     /// Computes a layer's experts as they come.
     fn bring(
         &mut self,
-        (layer, on_card): (usize, u32),
+        Handover { layer, on_card, .. }: Handover,
         halves: [usize; 2],
         counts: &Counts,
         routed: &mut Routed<'_>,
@@ -305,19 +301,17 @@ impl Card {
     /// Computes one layer's experts for a made-up step, as they come: for who measures how long that takes.
     pub(crate) fn try_to_bring(
         &mut self,
-        layer: usize,
+        handover: Handover,
         choices: &[Choice],
         routed: &mut Routed<'_>,
     ) -> Result<(), gpu::Error> {
-        let mut handovers = self.route.segments.iter().filter_map(|leg| leg.handover);
-        let Some(handover) = handovers.find(|handover| handover.layer == layer) else { return Ok(()) };
         let Some((halves, sum)) = handover.bring else { return Ok(()) };
         let words: Vec<u32> = choices.iter().flat_map(|c| [c.expert, c.weight.to_bits()]).collect();
         self.program.write(self.buffers.choices, bytemuck::cast_slice(&words));
         self.choices = choices.to_vec();
         let tokens = (choices.len() / self.buffers.top_k) as u32;
         let counts = Counts { tokens, ..Counts::default() };
-        self.bring((layer, handover.on_card), halves, &counts, routed)?;
+        self.bring(handover, halves, &counts, routed)?;
         let pending = self.program.run(&[sum], &counts, &[])?;
         self.program.finish(pending, |_| {})
     }

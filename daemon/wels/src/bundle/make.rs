@@ -16,10 +16,10 @@ pub(super) fn create(args: &Create) -> Result<()> {
         Kind::Model => update::Kind::Model,
         Kind::System => update::Kind::System,
     };
-    if kind == update::Kind::Model && !args.source.join("pack.json").is_file() {
-        bail!("{} is no pack; make one with `wels import`", args.source.display());
-    }
     if kind == update::Kind::Model {
+        if !args.source.join("pack.json").is_file() {
+            bail!("{} is no pack; make one with `wels import`", args.source.display());
+        }
         weights::open(&args.source).context("nobody could use this pack")?;
     }
     // Before hours of work.

@@ -9,7 +9,7 @@ use weights::Weights;
 
 use crate::bench::Limits;
 use crate::cli::Plan as Args;
-use crate::{machine, streaming};
+use crate::{card, machine, streaming};
 
 /// A drive of the slower kind.
 pub(crate) const NVME_BYTES_S: f64 = 3e9;
@@ -58,7 +58,7 @@ pub(super) fn machine(args: &Args, weights: Option<&Weights>) -> Result<Machine>
 
 /// Measures this machine's card, if it has one that is faster than its processor; what can't be measured stays as it is.
 pub(crate) fn measure_card(machine: &mut Machine) {
-    let Some(card) = machine::card() else { return };
+    let Some(card) = card::chosen(card::Choice::Auto) else { return };
     let speed =
         Device::open(&card, DeviceOptions::default()).and_then(|card| gpu::measure(card, MEASURED_BYTES));
     match speed {
