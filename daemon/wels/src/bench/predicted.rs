@@ -38,7 +38,7 @@ impl Predicted {
         let plan = match card.and_then(|card| card.limits.memory_bytes) {
             Some(bytes) => {
                 machine.vram_bytes = Fact::found(bytes);
-                plan::measure_card(&mut machine);
+                plan::measure_card(&mut machine, args.compute.device);
                 derive(&shape, &machine, &workload)
             }
             None => evaluate(&Placement::on_cpu(), &shape, &machine, &workload),

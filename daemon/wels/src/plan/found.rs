@@ -50,15 +50,15 @@ pub(super) fn machine(args: &Args, weights: Option<&Weights>) -> Result<Machine>
         gpu_ops_s: Fact::assumed(GPU_OPS_S),
     };
     if args.vram.is_none() {
-        measure_card(&mut machine);
+        measure_card(&mut machine, card::Choice::Auto);
     }
     machine.vram_bytes_s = args.vram_speed.map_or(machine.vram_bytes_s, Fact::given);
     Ok(machine)
 }
 
-/// Measures this machine's card, if it has one that is faster than its processor; what can't be measured stays as it is.
-pub(crate) fn measure_card(machine: &mut Machine) {
-    let Some(card) = card::chosen(card::Choice::Auto) else { return };
+/// Measures the card that would be used, if there is one; what can't be measured stays as it is.
+pub(crate) fn measure_card(machine: &mut Machine, device: card::Choice) {
+    let Some(card) = card::chosen(device) else { return };
     let speed =
         Device::open(&card, DeviceOptions::default()).and_then(|card| gpu::measure(card, MEASURED_BYTES));
     match speed {
