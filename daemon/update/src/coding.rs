@@ -84,20 +84,17 @@ impl Decoder {
         stored: &'b [u8],
         base: Option<&[u8]>,
     ) -> Option<&'b [u8]> {
-        let plain = match chunk.stored {
-            None => stored,
-            Some(Stored { coding, .. }) => {
-                let mut zstd = DCtx::create();
-                if coding == Coding::Patch {
-                    zstd.ref_prefix(base?).ok()?;
-                }
-                // Limited by what the manifest says, which is limited itself.
-                self.plain.clear();
-                self.plain.reserve_exact(chunk.bytes as usize);
-                zstd.decompress(&mut self.plain, stored).ok()?;
-                &self.plain
-            }
-        };
-        (plain.len() == chunk.bytes as usize && Sha256::of(plain) == chunk.sha256).then_some(plain)
+        // As it is: what was hashed already is the chunk.
+        let Some(Stored { coding, .. }) = chunk.stored else { return Some(stored) };
+        let mut zstd = DCtx::create();
+        if coding == Coding::Patch {
+            zstd.ref_prefix(base?).ok()?;
+        }
+        // Limited by what the manifest says, which is limited itself.
+        self.plain.clear();
+        self.plain.reserve_exact(chunk.bytes as usize);
+        zstd.decompress(&mut self.plain, stored).ok()?;
+        let is_right = self.plain.len() == chunk.bytes as usize && Sha256::of(&self.plain) == chunk.sha256;
+        is_right.then_some(&self.plain)
     }
 }

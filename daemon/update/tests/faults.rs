@@ -5,9 +5,9 @@ mod support;
 
 use std::fs;
 
-use support::fuse::{DiskFile, Mounted};
+use support::fuse::{DiskFile, Loop, Mounted, ext4};
 use support::{CHUNK_BYTES, Shop, holds, monitor, noise, options, pack, ready};
-use update::{Error, Installer};
+use update::{Error, Installer, WriteOptions, device, verify, write};
 
 #[test]
 fn a_stick_pulled_at_any_chunk_goes_on_there() {
@@ -77,4 +77,35 @@ fn a_disk_that_fills_up_meanwhile_keeps_what_is_there() {
     let trial = ready(installer.stage(&bundle, &options(), &support::monitor(&bundle)).unwrap());
     assert!(holds(&trial.path, &pack(1, 40)));
     assert!(trial.path.join("dense.bin").metadata().unwrap().len() > 40 * u64::from(CHUNK_BYTES));
+}
+
+#[test]
+fn a_device_that_is_no_stick_or_is_in_use_is_not_written_to() {
+    let shop = Shop::new();
+    let bundle = shop.open(&shop.version(1, 12)).unwrap();
+    let file = shop.path("drive");
+    ext4(&file, 16 << 20);
+    let drive = Loop::new(&file);
+    let refused = |error: Result<u64, Error>| match error {
+        Err(Error::RefusedDevice { why, .. }) => why,
+        other => panic!("{other:?}"),
+    };
+    let plain = WriteOptions::default();
+    assert!(refused(write(&bundle, &drive.0, plain, &mut |_, _| {})).contains("not removable"));
+    {
+        let _mounted = Mounted::device(&drive.0, &shop.path("mounted"));
+        let why = refused(write(&bundle, &drive.0, plain, &mut |_, _| {}));
+        assert!(why.contains(shop.path("mounted").to_str().unwrap()), "{why}");
+    }
+    let force = WriteOptions { force: true };
+    let bytes = write(&bundle, &drive.0, force, &mut |_, _| {}).unwrap();
+    assert_eq!(bytes, device(&drive.0).unwrap().unwrap().bytes);
+    let written = shop.open(&drive.0).unwrap();
+    verify(&written, &mut |_, _| {}).unwrap();
+    // The table's copy lies at the device's end, where it belongs.
+    let image = fs::read(&file).unwrap();
+    assert_eq!(&image[image.len() - 512..][..8], b"EFI PART");
+    fs::File::options().write(true).open(&file).unwrap().set_len(2 << 20).unwrap();
+    let small = Loop::new(&file);
+    assert!(matches!(write(&bundle, &small.0, force, &mut |_, _| {}), Err(Error::NoSpace { .. })));
 }

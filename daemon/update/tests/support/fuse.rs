@@ -211,6 +211,16 @@ impl Mounted {
         Self(folder.to_owned())
     }
 
+    /// A block device with a file system.
+    ///
+    /// # Panics
+    /// It can't be mounted.
+    pub fn device(device: &Path, folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        run(Command::new("mount").args(["-t", "ext4"]).arg(device).arg(folder)).unwrap();
+        Self(folder.to_owned())
+    }
+
     /// A file system in memory of `bytes`.
     ///
     /// # Panics
@@ -228,6 +238,25 @@ impl Drop for Mounted {
         if run(Command::new("umount").arg(&self.0)).is_err() {
             let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
         }
+    }
+}
+
+/// A file as a block device, as long as this lives.
+pub struct Loop(pub PathBuf);
+
+impl Loop {
+    /// # Panics
+    /// There is no device.
+    pub fn new(file: &Path) -> Self {
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().unwrap();
+        assert!(made.status.success(), "{NEEDS}: {}", String::from_utf8_lossy(&made.stderr));
+        Self(PathBuf::from(String::from_utf8(made.stdout).unwrap().trim()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = run(Command::new("losetup").arg("--detach").arg(&self.0));
     }
 }
 
