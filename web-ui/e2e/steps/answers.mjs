@@ -63,8 +63,7 @@ export const answerSteps = ({ thinks }, { page, screenshot }, { answers, compose
       await page.locator('.prose.live').waitFor({ timeout: ANSWER_MS_MAX });
       await page.reload();
       await answers.last().waitFor();
-      if (!(await appears(page.locator('.prose.live')))) return false;
-      if ((await page.locator('.prose.live').evaluate(countUpdates)) < 3) return false;
+      if ((await growth(page.locator('.prose.live'))) < 3) return false;
       const stopped = await stopButton.click({ timeout: 1_000 }).then(() => true, () => false);
       await idle();
       return stopped && appears(answers.last().getByText('Stopped.'));
@@ -79,6 +78,9 @@ async function untilLongEnough(attempt) {
   }
   assert.fail('six answers were over before anything could be done with them');
 }
+
+/** How often an answer grew while it was watched; not at all if it was over before. */
+const growth = (prose) => prose.evaluate(countUpdates, undefined, { timeout: 2_000 }).catch(() => 0);
 
 /** Whether something shows up within two seconds. */
 const appears = (locator) => locator.waitFor({ timeout: 2_000 }).then(() => true, () => false);

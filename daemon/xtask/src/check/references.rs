@@ -20,6 +20,20 @@ pub(crate) struct Args {
     /// How far a number may be from the reference.
     #[arg(long, default_value_t = 1e-3)]
     tolerance: f32,
+    /// Compute on this device instead of the processor, as `wels doctor` numbers it: with all of a model there, with its experts on
+    /// the processor, and with these brought for each prompt. What is inside (experts, hidden states) is not compared then.
+    #[arg(long, value_name = "gpu:N")]
+    device: Option<String>,
+}
+
+impl Args {
+    /// What each model is computed with.
+    fn ways(&self) -> Vec<Vec<&str>> {
+        let Some(device) = &self.device else { return vec![vec!["--trace"]] };
+        let rest: [&[&str]; 3] =
+            [&[], &["--gpu-experts", "0"], &["--gpu-experts", "0", "--gpu-prompt-experts", "2"]];
+        rest.iter().map(|rest| [&["--device", device], *rest].concat()).collect()
+    }
 }
 
 /// A model and one file of results.
@@ -31,21 +45,30 @@ pub(super) struct Pair {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let wels = console::step("the daemon", || run::build(workspace))?;
     let pairs = pairs(&args.dir)?;
-    let mut n_apart = 0;
-    for Pair { model, expected } in &pairs {
+    let (mut n_apart, ways) = (0, args.ways());
+    for (Pair { model, expected }, way) in
+        pairs.iter().flat_map(|pair| ways.iter().map(move |way| (pair, way)))
+    {
         let tolerance = args.tolerance.to_string();
         let status = Command::new(&wels)
-            .args(["eval", "--trace", "--precision", "f32", "--tolerance", &tolerance])
+            .args(["eval", "--precision", "f32", "--tolerance", &tolerance])
+            .args(way)
             .args([Path::new("--model"), model, Path::new("--expect"), expected])
             .env("WELS_LOG", "warn")
             .status()
             .with_context(|| format!("cannot run {}", wels.display()))?;
         let verdict = if status.success() { "agrees with" } else { "IS APART FROM" };
-        console::note(format_args!("{} {verdict} {}", model.display(), expected.display()));
+        console::note(format_args!(
+            "{} {verdict} {} ({})",
+            model.display(),
+            expected.display(),
+            way.join(" ")
+        ));
         n_apart += usize::from(!status.success());
     }
-    ensure!(n_apart == 0, "{n_apart} of {} comparisons failed; see above", pairs.len());
-    console::note(format_args!("{} comparisons, all within {}", pairs.len(), args.tolerance));
+    let n_all = pairs.len() * ways.len();
+    ensure!(n_apart == 0, "{n_apart} of {n_all} comparisons failed; see above");
+    console::note(format_args!("{n_all} comparisons, all within {}", args.tolerance));
     Ok(())
 }
 
