@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 use serde::{Deserialize, Serialize};
 
 use crate::key_list::KeyLists;
@@ -55,6 +55,15 @@ impl Carrier {
     /// As [`Self::open`].
     pub fn from_file(path: &Path, file: File) -> Result<Self, Error> {
         Self::of(find_stream(path, file)?)
+    }
+
+    /// As [`Self::open`], for a folder that is open already, wherever it is mounted: only what lies in it is opened, and no
+    /// link followed. `path` is what errors name.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_folder(path: &Path, folder: &File) -> Result<Self, Error> {
+        Self::of(folder_stream(path, folder, false)?)
     }
 
     fn of(stream: Stream) -> Result<Self, Error> {
@@ -316,12 +325,21 @@ fn open_stream(path: &Path, write: bool) -> Result<Stream, Error> {
         path => path.map_err(Error::io(Path::new(FOLDER), "find"))?,
     };
     if path.is_dir() {
-        let inner = path.join(FOLDER);
-        let is_folder = inner.symlink_metadata().is_ok_and(|found| found.is_dir());
-        return Stream::of_folder(if is_folder { &inner } else { &path }, write);
+        return folder_stream(&path, &File::open(&path).map_err(Error::io(&path, "open"))?, write);
     }
     let file = stream::open(&path, write).map_err(Error::io(&path, "open"))?;
     find_stream(&path, file)
+}
+
+/// The stream in a folder that is or has `wels-bundle/`.
+fn folder_stream(path: &Path, folder: &File, write: bool) -> Result<Stream, Error> {
+    match stream::open_in(folder, Path::new(FOLDER), OFlag::O_DIRECTORY) {
+        Ok(inner) => Stream::of_folder(&path.join(FOLDER), &inner, write),
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Stream::of_folder(path, folder, write)
+        }
+        Err(cause) => Err(Error::io(&path.join(FOLDER), "open")(cause)),
+    }
 }
 
 /// The stream in a file or device: all of it, or a partition.

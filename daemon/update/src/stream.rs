@@ -13,6 +13,9 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
 use crate::Error;
 
 /// The folder on a stick with a file system.
@@ -49,12 +52,14 @@ impl Stream {
         Self { parts: vec![part], part_bytes: u64::MAX, path: path.to_owned() }
     }
 
-    /// The parts in a folder; nothing but plain files is opened there.
-    pub(crate) fn of_folder(folder: &Path, write: bool) -> Result<Self, Error> {
+    /// The parts in an open folder; nothing but plain files is opened there. `path` is what errors name.
+    pub(crate) fn of_folder(path: &Path, folder: &File, write: bool) -> Result<Self, Error> {
+        let mode = if write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
         let mut parts: Vec<Part> = Vec::new();
         while parts.len() < PARTS_MAX {
-            let path = part_path(folder, parts.len());
-            let file = match open(&path, write) {
+            let name = part_name(parts.len());
+            let path = path.join(&name);
+            let file = match open_in(folder, Path::new(&name), mode) {
                 Ok(file) => file,
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => break,
                 Err(cause) => return Err(Error::Io { path, doing: "open", cause }),
@@ -69,9 +74,9 @@ impl Stream {
             parts.push(Part { path, file, start: 0, bytes: metadata.len() });
         }
         if parts.is_empty() {
-            return Err(Error::NoBundle { path: folder.to_owned() });
+            return Err(Error::NoBundle { path: path.to_owned() });
         }
-        Ok(Self { parts, part_bytes: PART_BYTES, path: folder.to_owned() })
+        Ok(Self { parts, part_bytes: PART_BYTES, path: path.to_owned() })
     }
 
     /// The parts of a new folder for `bytes` in all.
@@ -79,7 +84,7 @@ impl Stream {
         fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
         let mut parts = Vec::new();
         for i in 0..bytes.div_ceil(PART_BYTES) {
-            let path = part_path(folder, i as usize);
+            let path = folder.join(part_name(i as usize));
             let file = File::create_new(&path).map_err(Error::io(&path, "make"))?;
             parts.push(Part { path, file, start: 0, bytes: PART_BYTES.min(bytes - i * PART_BYTES) });
         }
@@ -156,14 +161,22 @@ impl Stream {
     }
 }
 
-fn part_path(folder: &Path, i: usize) -> PathBuf {
-    folder.join(format!("bundle.tar.{i:03}"))
+fn part_name(i: usize) -> String {
+    format!("bundle.tar.{i:03}")
 }
 
-/// Opens without following a link, and without waiting where it is a pipe.
+/// Follows no link, and waits for nobody where it is a pipe.
+const CAREFUL: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
+
+/// Opens a file that a path leads to, carefully.
 pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    OpenOptions::new().read(true).write(write).custom_flags(flags.bits()).open(path)
+    OpenOptions::new().read(true).write(write).custom_flags(CAREFUL.bits()).open(path)
+}
+
+/// Opens what lies in an open folder under a name, carefully.
+pub(crate) fn open_in(folder: &File, name: &Path, flags: OFlag) -> io::Result<File> {
+    let flags = flags | CAREFUL | OFlag::O_CLOEXEC;
+    Ok(File::from(openat(folder, name, flags, Mode::empty()).map_err(io::Error::from)?))
 }
 
 /// Bytes of a file or block device.

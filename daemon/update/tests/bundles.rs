@@ -4,7 +4,8 @@
 mod support;
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use support::{CHUNK_BYTES, Shop, named, noise, pack};
@@ -272,12 +273,12 @@ fn a_newer_format_is_told_from_damage() {
 fn a_folder_with_links_is_no_source_and_no_carrier() {
     let shop = Shop::new();
     let folder = shop.folder("pack", &pack(1, 1));
-    std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
+    symlink("/etc/passwd", folder.join("link")).unwrap();
     let made = create(&folder, &Target::Image(shop.path("a.img")), &shop.options(1), &mut |_, _| {});
     assert!(matches!(made, Err(Error::Source { .. })));
     let stick = shop.folder("stick/wels-bundle", &[]);
     fs::create_dir_all(&stick).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", stick.join("bundle.tar.000")).unwrap();
+    symlink("/etc/passwd", stick.join("bundle.tar.000")).unwrap();
     assert!(matches!(shop.open(&shop.path("stick")), Err(Error::Io { .. })));
 }
 
@@ -343,7 +344,31 @@ fn a_file_that_is_no_bundle_is_said_to_be_none() {
         assert!(matches!(error, Error::NoBundle { .. } | Error::Gpt { .. }), "{error}");
     }
     assert!(matches!(Carrier::open(&shop.path("nowhere")), Err(Error::NoBundle { .. })));
-    assert!(matches!(Carrier::open(std::path::Path::new("/dev/null")), Err(Error::NoBundle { .. })));
+    assert!(matches!(Carrier::open(Path::new("/dev/null")), Err(Error::NoBundle { .. })));
     let image = File::open(shop.version(1, 1)).unwrap();
-    Carrier::from_file(std::path::Path::new("handed over"), image).unwrap();
+    Carrier::from_file(Path::new("handed over"), image).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_open_already_is_read_wherever_it_went() {
+    let shop = Shop::new();
+    let stick = shop.path("stick");
+    let folder = shop.folder("pack", &pack(1, 3));
+    create(&folder, &Target::Folder(stick.clone()), &shop.options(1), &mut |_, _| {}).unwrap();
+    sign(&stick, &shop.release, Some(&shop.lists)).unwrap();
+    let open = File::open(&stick).unwrap();
+    let inner = File::open(stick.join(FOLDER)).unwrap();
+    // As if it were mounted where only another process sees it.
+    let away = shop.path("away");
+    fs::rename(&stick, &away).unwrap();
+    for folder in [&open, &inner] {
+        let carrier = Carrier::from_folder(Path::new("the stick"), folder).unwrap();
+        let (bundle, _) = carrier.check(&shop.trust()).unwrap();
+        assert!(bundle.path().starts_with("the stick"));
+        verify(&bundle, &mut |_, _| {}).unwrap();
+    }
+    let part = away.join(FOLDER).join("bundle.tar.000");
+    fs::rename(&part, away.join("elsewhere")).unwrap();
+    symlink(away.join("elsewhere"), &part).unwrap();
+    Carrier::from_folder(Path::new("the stick"), &open).expect_err("a link is not followed");
 }
