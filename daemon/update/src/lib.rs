@@ -62,7 +62,7 @@ pub use key_list::{KeyList, KeyLists, NamedKey};
 pub use keys::{PublicKey, PublicKeyFile, Role, SecretKey, Signature};
 pub use manifest::{Kind, Manifest};
 pub use plain_path::PathProblem;
-pub use progress::{Failure, Monitor, Progress, Step};
+pub use progress::{Action, Failure, Monitor, Progress, Step};
 pub use stream::FOLDER;
 pub use trust::{Because, Signer, Trust};
 pub use verify::{Verified, verify};

@@ -15,6 +15,20 @@ const NOTIFY_EVERY: Duration = Duration::from_millis(100);
 /// A rate is that of this long a time.
 const RATE_TIME: Duration = Duration::from_secs(2);
 
+/// What all the steps are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A bundle comes to its place.
+    Install,
+    /// Back to what served before.
+    Rollback,
+    /// The box's state goes to a stick.
+    Backup,
+    /// The box's state comes from a stick.
+    Restore,
+}
+
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,14 +79,16 @@ impl From<&Error> for Failure {
     }
 }
 
-/// How far an installation is. Times are milliseconds since 1970.
+/// How far an installation is, or another long work. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Of the bundle.
+    /// What it is.
+    pub action: Action,
+    /// Of the bundle, or the backup's file.
     pub name: String,
     /// For people.
     pub title: String,
-    /// Of the bundle.
+    /// Of the bundle; 0 for a backup.
     pub version: u64,
     /// What is being done.
     pub step: Step,
@@ -82,7 +98,9 @@ pub struct Progress {
     pub bytes_total: u64,
     /// Bytes a second, lately.
     pub rate: Option<f64>,
-    /// When the installation began.
+    /// Seconds that the step will still take at this rate.
+    pub seconds_left: Option<f64>,
+    /// When it began.
     pub since_ms: u64,
     /// When the step began.
     pub step_since_ms: u64,
@@ -97,8 +115,30 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Seconds that the step will still take at this rate.
-    pub fn seconds_left(&self) -> Option<f64> {
+    /// What is about to begin.
+    fn new(action: Action, name: &str, title: &str, version: u64) -> Self {
+        let now = now_ms();
+        Self {
+            action,
+            name: name.to_owned(),
+            title: title.to_owned(),
+            version,
+            step: Step::Prepare,
+            bytes_done: 0,
+            bytes_total: 0,
+            rate: None,
+            seconds_left: None,
+            since_ms: now,
+            step_since_ms: now,
+            moved_ms: now,
+            stalled: false,
+            stick_may_go: false,
+            error: None,
+        }
+    }
+
+    /// By the rate and what is left; without a rate nobody knows.
+    fn time_left(&self) -> Option<f64> {
         let left = self.bytes_total.saturating_sub(self.bytes_done) as f64;
         self.rate.filter(|rate| *rate > 0.0).map(|rate| left / rate)
     }
@@ -132,22 +172,18 @@ impl fmt::Debug for Monitor {
 impl Monitor {
     /// The monitor of an installation; `observer` is told of each change, but not of every byte.
     pub fn new(manifest: &Manifest, observer: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
-        let now = now_ms();
-        let progress = Progress {
-            name: manifest.name.clone(),
-            title: manifest.title.clone(),
-            version: manifest.version,
-            step: Step::Prepare,
-            bytes_done: 0,
-            bytes_total: 0,
-            rate: None,
-            since_ms: now,
-            step_since_ms: now,
-            moved_ms: now,
-            stalled: false,
-            stick_may_go: false,
-            error: None,
-        };
+        Self::of(Action::Install, &manifest.name, &manifest.title, manifest.version, observer)
+    }
+
+    /// The monitor of any action: `name`, `title` and `version` say of what.
+    pub fn of(
+        action: Action,
+        name: &str,
+        title: &str,
+        version: u64,
+        observer: impl Fn(&Progress) + Send + Sync + 'static,
+    ) -> Self {
+        let progress = Progress::new(action, name, title, version);
         let state = State { progress, told: None, moved: Instant::now(), mark: (Instant::now(), 0) };
         Self { state: Mutex::new(state), observer: Box::new(observer), cancelled: AtomicBool::new(false) }
     }
@@ -173,7 +209,8 @@ impl Monitor {
         let now = now_ms();
         let progress = &mut state.progress;
         (progress.step, progress.bytes_done, progress.bytes_total) = (step, done, total);
-        (progress.step_since_ms, progress.moved_ms, progress.rate) = (now, now, None);
+        (progress.step_since_ms, progress.moved_ms) = (now, now);
+        (progress.rate, progress.seconds_left) = (None, None);
         progress.stick_may_go |= step > Step::Copy;
         state.moved = Instant::now();
         state.mark = (state.moved, done);
@@ -196,7 +233,7 @@ impl Monitor {
     ///
     /// # Errors
     /// Somebody asked for an end.
-    pub(crate) fn add(&self, bytes: u64) -> Result<(), Error> {
+    pub fn add(&self, bytes: u64) -> Result<(), Error> {
         let mut state = self.lock();
         state.progress.bytes_done += bytes;
         state.progress.moved_ms = now_ms();
@@ -207,6 +244,7 @@ impl Monitor {
             state.progress.rate = Some(rate);
             state.mark = (Instant::now(), state.progress.bytes_done);
         }
+        state.progress.seconds_left = state.progress.time_left();
         if state.told.is_none_or(|told| told.elapsed() >= NOTIFY_EVERY) {
             self.tell(state);
         }

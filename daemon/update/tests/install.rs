@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use support::{CHUNK_BYTES, Shop, holds, monitor, noise, options, pack, ready};
 use update::manifest::{Chunk, Coding, Stored};
 use update::{
-    CreateOptions, Error, Installed, Installer, Kind, Monitor, Options, Sha256, Staged, Step, Verdict,
-    verify_installed,
+    Action, CreateOptions, Error, Installed, Installer, Kind, Monitor, Options, Sha256, Staged, Step,
+    Verdict, verify_installed,
 };
 
 #[test]
@@ -307,4 +307,16 @@ fn an_error_is_in_the_progress_with_a_code() {
     let monitor = monitor(&bundle);
     shop.installer().stage(&bundle, &options(), &monitor).expect_err("older");
     assert_eq!(monitor.snapshot().error.unwrap().code, "older");
+}
+
+#[test]
+fn progress_says_what_it_is_of_and_how_long_it_takes() {
+    let monitor = Monitor::of(Action::Backup, "wels-backup.age", "Backup", 0, |_| {});
+    monitor.step(Step::Copy, 0, 100);
+    monitor.add(10).unwrap();
+    let json = serde_json::to_value(monitor.snapshot()).unwrap();
+    assert_eq!((json["action"].as_str(), json["name"].as_str()), (Some("backup"), Some("wels-backup.age")));
+    assert_eq!(json["seconds_left"], serde_json::Value::Null, "no rate yet");
+    monitor.cancel();
+    assert!(matches!(monitor.add(10), Err(Error::Cancelled)));
 }
