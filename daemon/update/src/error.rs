@@ -185,6 +185,20 @@ pub enum Error {
         /// The newest that was installed.
         newest: u64,
     },
+    /// Made for a later system.
+    #[error(
+        "{name} {version} needs version {need} of the box's system, this box has {has}; install the newer system first"
+    )]
+    SystemTooOld {
+        /// The bundle's name.
+        name: String,
+        /// Its version.
+        version: u64,
+        /// The oldest system that can use it, by its counter.
+        need: u64,
+        /// The one that runs.
+        has: u64,
+    },
     /// Another bundle calls itself the same.
     #[error("{name} {version} is installed already with other contents; give the new one a higher version")]
     SameVersion {
@@ -302,6 +316,7 @@ impl Error {
             Self::NoRandomness => "no_randomness",
             Self::Json { .. } => "bad_state",
             Self::Older { .. } => "older",
+            Self::SystemTooOld { .. } => "system_too_old",
             Self::SameVersion { .. } => "same_version",
             Self::MissingChunks { .. } => "missing_chunks",
             Self::Busy { .. } => "busy",

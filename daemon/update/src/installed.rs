@@ -3,12 +3,14 @@
 //!
 //! ```text
 //! /var/lib/wels-models/
-//!   .installed.json                what serves, what served before, the newest of every name
+//!   .installed.json                what serves, what served before, the newest of every name, what was agreed to
 //!   .lock                          held while something is installed
 //!   .staging/HASH/  HASH.journal   a copy under way
 //!   .staging/trash-…/              on its way out
 //!   r1-distill-7b/3/               a pack, whole: pack.json, dense.bin, …, and its bundle.json and bundle.sig
 //! ```
+//!
+//! What a later version adds to the file an earlier one passes over: after a fallback it is an older system that reads it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,6 @@ const FILE: &str = ".installed.json";
 
 /// A version of something that was installed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Version {
     /// Its name.
     pub name: String,
@@ -41,7 +42,6 @@ impl Version {
 
 /// What serves and what did before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Line {
     /// What serves.
     #[serde(default)]
@@ -53,7 +53,6 @@ pub struct Line {
 
 /// A version that failed its test, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Abandoned {
     /// Which.
     pub version: Version,
@@ -61,9 +60,18 @@ pub struct Abandoned {
     pub reason: String,
 }
 
+/// A bundle that an administrator wants installed, until it is, or was given up, or is no longer wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    /// The hash of its manifest: what was shown is what was agreed to.
+    pub id: Sha256,
+    /// Even where it is older than one this box has had.
+    #[serde(default)]
+    pub allow_older: bool,
+}
+
 /// All that is installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Installed {
     /// The model.
     #[serde(default)]
@@ -77,6 +85,9 @@ pub struct Installed {
     /// The last version that failed its test.
     #[serde(default)]
     pub abandoned: Option<Abandoned>,
+    /// The bundle that is to be installed as soon as its stick is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<Agreed>,
 }
 
 impl Installed {
@@ -114,10 +125,37 @@ impl Installed {
         if self.abandoned.as_ref().is_some_and(|abandoned| abandoned.version == version) {
             self.abandoned = None;
         }
+        self.forget_agreed(version.id);
         let line = self.line_mut(kind);
         if line.current.as_ref() != Some(&version) {
             line.previous = line.current.replace(version);
         }
+    }
+
+    /// `version` failed its test.
+    pub(crate) fn abandon(&mut self, version: Version, reason: String) {
+        self.forget_agreed(version.id);
+        self.abandoned = Some(Abandoned { version, reason });
+    }
+
+    /// Whether an administrator wants this bundle.
+    pub(crate) fn wants(&self, id: Sha256) -> bool {
+        self.agreed.is_some_and(|agreed| agreed.id == id)
+    }
+
+    fn forget_agreed(&mut self, id: Sha256) {
+        self.agreed.take_if(|agreed| agreed.id == id);
+    }
+
+    /// Whether a version waits for its test, given that it is at its place: it never served, and wasn't given up; or an
+    /// administrator wants it all the same.
+    pub(crate) fn awaits_test(&self, kind: Kind, version: &Version) -> bool {
+        if self.line(kind).current.as_ref() == Some(version) {
+            return false;
+        }
+        let has_served = self.newest.get(&version.name).is_some_and(|newest| version.version <= *newest);
+        let has_failed = self.abandoned.as_ref().is_some_and(|abandoned| abandoned.version == *version);
+        self.wants(version.id) || !(has_served || has_failed)
     }
 
     /// Whether a version serves, or is what a rollback goes back to.

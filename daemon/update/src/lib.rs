@@ -57,7 +57,7 @@ pub use create::{CreateOptions, Target, create};
 pub use error::Error;
 pub use hash::Sha256;
 pub use install::{Installer, Options, Preview, Staged, Trial, Verdict, verify_installed};
-pub use installed::{Abandoned, Installed, Line, Version};
+pub use installed::{Abandoned, Agreed, Installed, Line, Version};
 pub use key_list::{KeyList, KeyLists, NamedKey};
 pub use keys::{PublicKey, PublicKeyFile, Role, SecretKey, Signature};
 pub use manifest::{Kind, Manifest};

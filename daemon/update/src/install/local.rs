@@ -32,7 +32,7 @@ impl Local {
         let mut local = Self { candidates: candidates.to_vec(), ..Self::default() };
         for folder in versions(models)?.into_values() {
             // Without a readable manifest a version is no help, and no hindrance.
-            if let Some(manifest) = read_manifest(&folder) {
+            if let Some((manifest, _)) = read_manifest(&folder) {
                 local.add(&folder, &manifest);
             }
         }
@@ -100,12 +100,12 @@ fn is_whole(path: &Path, base: &Base) -> bool {
     }
 }
 
-/// The manifest of an installed version; `None` where it has none.
-pub(super) fn read_manifest(folder: &Path) -> Option<Manifest> {
+/// The manifest of an installed version and its hash; `None` where it has none.
+pub(super) fn read_manifest(folder: &Path) -> Option<(Manifest, Sha256)> {
     let mut bytes = Vec::new();
     let file = File::open(folder.join(BUNDLE_FILES[0])).ok()?;
     file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    Manifest::parse(&bytes).ok()
+    Some((Manifest::parse(&bytes).ok()?, Sha256::of(&bytes)))
 }
 
 /// The versions at their places, by name and counter.

@@ -24,10 +24,10 @@ use tracing::{info, warn};
 
 pub use self::preview::{Preview, Verdict, verify_installed};
 use crate::carrier::Bundle;
-use crate::installed::{Abandoned, Installed, Version};
+use crate::installed::{Agreed, Installed, Version};
 use crate::manifest::{Kind, Manifest};
 use crate::progress::{Monitor, Step};
-use crate::{Error, files};
+use crate::{Error, Sha256, files};
 
 /// The manifest and its signature, kept with what they installed.
 pub(crate) const BUNDLE_FILES: [&str; 2] = ["bundle.json", "bundle.sig"];
@@ -42,6 +42,8 @@ pub struct Options {
     pub allow_older: bool,
     /// Files or devices that patches may refer to, besides what is installed: the system's present slot.
     pub bases: Vec<PathBuf>,
+    /// The counter of the system that runs; `None` where nobody knows: then no bundle is refused for it.
+    pub system_version: Option<u64>,
     /// Bytes between two points that a copy can resume at; 0 for the usual.
     pub checkpoint_bytes: u64,
 }
@@ -90,8 +92,60 @@ impl Installer {
             Ok(()) => {}
         }
         let installer = Self { models: models.to_owned(), installed: Installed::read(models)?, _lock: lock };
+        installer.finish_abandon()?;
         installer.empty_trash()?;
         Ok(installer)
+    }
+
+    /// An administrator wants a bundle that was shown: kept over restarts until it is installed, given up, or withdrawn.
+    /// What was agreed to before is forgotten: one copy is under way at a time.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn agree(&mut self, id: Sha256, allow_older: bool) -> Result<(), Error> {
+        self.set_agreed(Some(Agreed { id, allow_older }))
+    }
+
+    /// The bundle that is to be installed as soon as its stick is there.
+    pub fn agreed(&self) -> Option<Agreed> {
+        self.installed.agreed
+    }
+
+    /// The bundle is no longer wanted; what was copied is kept.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn withdraw(&mut self) -> Result<(), Error> {
+        self.set_agreed(None)
+    }
+
+    fn set_agreed(&mut self, agreed: Option<Agreed>) -> Result<(), Error> {
+        if self.installed.agreed == agreed {
+            return Ok(());
+        }
+        self.save(Installed { agreed, ..self.installed.clone() })
+    }
+
+    /// Makes it what is installed, on the disk first.
+    fn save(&mut self, next: Installed) -> Result<(), Error> {
+        next.write(&self.models)?;
+        self.installed = next;
+        Ok(())
+    }
+
+    /// The newest version of a kind that is at its place, whole, and waits for its test: the power went between the copy and
+    /// the test. Test it as what [`Self::stage`] returns.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub fn pending(&self, kind: Kind) -> Result<Option<Trial>, Error> {
+        let trials = self.versions()?.into_iter().filter_map(|((name, version), path)| {
+            let (manifest, id) = local::read_manifest(&path)?;
+            let version = Version { name, version, id };
+            let is_pending = manifest.kind == kind && self.installed.awaits_test(kind, &version);
+            is_pending.then_some(Trial { kind, version, path })
+        });
+        Ok(trials.max_by_key(|trial| (self.installed.wants(trial.version.id), trial.version.version)))
     }
 
     /// What is installed.
@@ -131,6 +185,9 @@ impl Installer {
         let trial = Trial { kind: *kind, path: version.folder(&self.models), version };
         match preview::verdict(&self.models, &self.installed, bundle, options)? {
             Verdict::Serves => {
+                if self.installed.wants(bundle.id) {
+                    self.withdraw()?;
+                }
                 monitor.step(Step::Done, 0, 0);
                 return Ok(Staged::Nothing);
             }
@@ -153,8 +210,7 @@ impl Installer {
         monitor.step(Step::Switch, 0, 0);
         let mut next = self.installed.clone();
         next.switch(trial.kind, trial.version.clone());
-        next.write(&self.models).inspect_err(|error| monitor.fail(error))?;
-        self.installed = next;
+        self.save(next).inspect_err(|error| monitor.fail(error))?;
         info!(name = trial.version.name, version = trial.version.version, "serves");
         // It serves; what can't be removed now is removed next time.
         if let Err(error) = self.remove_old() {
@@ -170,14 +226,22 @@ impl Installer {
     /// The folder can't be written.
     pub fn abandon(&mut self, trial: &Trial, reason: &str) -> Result<(), Error> {
         let mut next = self.installed.clone();
-        next.abandoned = Some(Abandoned { version: trial.version.clone(), reason: reason.to_owned() });
-        next.write(&self.models)?;
-        self.installed = next;
-        if self.installed.is_kept(&trial.version.name, trial.version.version) {
-            return Ok(());
-        }
-        self.discard(&trial.path)?;
+        next.abandon(trial.version.clone(), reason.to_owned());
+        self.save(next)?;
+        self.finish_abandon()?;
         self.empty_trash()
+    }
+
+    /// What was given up goes, also where the power went before it could; but not what is kept for a rollback, or what an
+    /// administrator wants to try again.
+    fn finish_abandon(&self) -> Result<(), Error> {
+        let Some(version) = self.installed.abandoned.as_ref().map(|abandoned| &abandoned.version) else {
+            return Ok(());
+        };
+        let path = version.folder(&self.models);
+        let is_kept = self.installed.is_kept(&version.name, version.version);
+        let is_wanted = is_kept || self.installed.wants(version.id);
+        if is_wanted || preview::id_of(&path) != Some(version.id) { Ok(()) } else { self.discard(&path) }
     }
 
     /// Back to what served before; what serves now is what a second call goes back to.
@@ -191,8 +255,7 @@ impl Installer {
         let previous = line.previous.take().filter(is_there).ok_or(Error::NoPrevious { kind })?;
         let path = previous.folder(&self.models);
         line.previous = line.current.replace(previous);
-        next.write(&self.models)?;
-        self.installed = next;
+        self.save(next)?;
         Ok(path)
     }
 

@@ -135,7 +135,7 @@ fn decide(
     options: &Options,
     todo: &Todo,
 ) -> Result<Verdict, Error> {
-    let Manifest { kind, name, version, .. } = &bundle.manifest;
+    let Manifest { kind, name, version, requires, .. } = &bundle.manifest;
     let wanted = Version { name: name.clone(), version: *version, id: bundle.id };
     let folder = wanted.folder(models);
     let is_there = folder.is_dir();
@@ -149,6 +149,11 @@ fn decide(
     let newest = installed.newest.get(name).copied().unwrap_or(0);
     if *version < newest && !options.allow_older {
         return Err(Error::Older { name: name.clone(), version: *version, newest });
+    }
+    if let (Some(need), Some(has)) = (requires.system_version, options.system_version)
+        && need > has
+    {
+        return Err(Error::SystemTooOld { name: name.clone(), version: *version, need, has });
     }
     if is_there {
         return Ok(Verdict::Staged);
@@ -165,7 +170,7 @@ fn decide(
 }
 
 /// The hash of an installed version's manifest.
-fn id_of(folder: &Path) -> Option<Sha256> {
+pub(super) fn id_of(folder: &Path) -> Option<Sha256> {
     std::fs::read(folder.join(super::BUNDLE_FILES[0])).ok().map(|bytes| Sha256::of(&bytes))
 }
 
@@ -222,7 +227,7 @@ fn room(models: &Path, bundle: &Bundle) -> Result<(u64, u64), Error> {
 /// It has no manifest; or a file can't be read or is another.
 pub fn verify_installed(folder: &Path) -> Result<Manifest, Error> {
     let no_bundle = || Error::NoBundle { path: folder.to_owned() };
-    let manifest = local::read_manifest(folder).ok_or_else(no_bundle)?;
+    let (manifest, _) = local::read_manifest(folder).ok_or_else(no_bundle)?;
     super::stage::check_files(folder, &manifest, &mut |_| Ok(()))?
         .first()
         .map_or(Ok(()), |wrong| Err(wrong.error(folder, &manifest)))?;
