@@ -1,11 +1,9 @@
 /** Follows one run's events across lost connections and page reloads. */
 
-import { ApiError, failure, reach } from './http';
-import { SseParser, type ServerEvent } from './sse';
+import { ApiError } from './http';
+import type { ServerEvent } from './sse';
+import { readEvents, waitToRetry } from './stream';
 import type { RunEvent } from './types';
-
-/** Waits between reconnects; the last one repeats. */
-const RETRY_MS = [250, 500, 1_000, 2_000, 5_000];
 
 /** The daemon has forgotten the run (it keeps a finished one for a minute): reload the chat instead. */
 export class RunGone extends Error {}
@@ -21,10 +19,11 @@ export async function followRun(
   onEvent: (event: RunEvent) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  const path = `/api/runs/${encodeURIComponent(runId)}/events` as const;
   let lastId = '';
   for (let failures = 0; ; failures++) {
     try {
-      for await (const event of connect(runId, lastId, signal)) {
+      for await (const event of readEvents(path, signal, { lastId })) {
         failures = 0;
         lastId = event.id || lastId;
         const parsed = toRunEvent(event);
@@ -34,30 +33,10 @@ export async function followRun(
       }
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof RunGone) throw error;
+      if (error instanceof ApiError && error.status === 404) throw new RunGone();
       if (error instanceof ApiError && error.status >= 400 && error.status < 500) throw error;
     }
-    await sleep(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)] ?? 1_000, signal);
-  }
-}
-
-async function* connect(runId: string, lastId: string, signal: AbortSignal): AsyncGenerator<ServerEvent> {
-  const path = `/api/runs/${encodeURIComponent(runId)}/events` as const;
-  const headers: Record<string, string> = { accept: 'text/event-stream' };
-  if (lastId) headers['last-event-id'] = lastId;
-  const response = await reach(path, { headers, signal, credentials: 'same-origin', cache: 'no-store' });
-  if (response.status === 404) throw new RunGone();
-  if (!response.ok || !response.body) throw await failure(response, path);
-  const parser = new SseParser();
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      yield* parser.push(value);
-    }
-  } finally {
-    reader.cancel().catch(() => {});
+    await waitToRetry(failures, signal);
   }
 }
 
@@ -71,14 +50,4 @@ export function toRunEvent(event: ServerEvent): RunEvent | null {
   } catch {
     return null;
   }
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    }, { once: true });
-  });
 }
