@@ -31,8 +31,8 @@ export function whenSignedOut(listener: () => void): void {
  *
  * @throws ApiError
  */
-export async function request<T>(method: Method, path: ApiPath, body?: object): Promise<T> {
-  const init: RequestInit = { method, credentials: 'same-origin', redirect: 'error' };
+export async function request<T>(method: Method, path: ApiPath, body?: object, signal?: AbortSignal): Promise<T> {
+  const init: RequestInit = { method, credentials: 'same-origin', redirect: 'error', signal: signal ?? null };
   if (method === 'POST' || method === 'PATCH') {
     init.headers = { 'content-type': 'application/json' };
     init.body = JSON.stringify(body ?? {});

@@ -5,10 +5,13 @@ import type {
   ApiKey, BoxState, BoxStatus, Chat, ChatWithMessages, Lang, Message, NewApiKey, Role, SearchHit,
   SessionInfo, User, UserRow,
 } from './types';
+import type { UpdateKind } from './update-types';
 
 export { ApiError, whenSignedOut } from './http';
 export { followRun, RunGone } from './runs';
 export type * from './types';
+export type * from './update-types';
+export { followUpdates } from './updates';
 
 const id = encodeURIComponent;
 
@@ -53,4 +56,21 @@ export const api = {
     request<UserRow>('PATCH', `/api/users/${id(userId)}`, change),
   deleteUser: (userId: string) => request<void>('DELETE', `/api/users/${id(userId)}`),
   status: () => request<BoxStatus>('GET', '/api/admin/status'),
+
+  /** `stick` and `bundle` are the ids of what was shown: what was agreed to is what is installed. */
+  install: (stick: string, bundle: string, allowOlder: boolean) =>
+    request<void>('POST', '/api/admin/updates/install', { stick, bundle, allow_older: allowOlder }),
+  stopUpdate: () => request<void>('POST', '/api/admin/updates/stop'),
+  rollBack: (kind: UpdateKind) => request<void>('POST', '/api/admin/updates/rollback', { kind }),
+  restartBox: () => request<void>('POST', '/api/admin/updates/restart'),
+  dismissUpdate: () => request<void>('POST', '/api/admin/updates/dismiss'),
+  /** Believes the public key in the text of its file. */
+  believeKey: (text: string) => request<void>('POST', '/api/admin/updates/keys', { text }),
+  /** Fingerprints are shown in groups of four; the path has none of the spaces. */
+  removeBelievedKey: (fingerprint: string) =>
+    request<void>('DELETE', `/api/admin/updates/keys/${id(fingerprint.replaceAll(' ', ''))}`),
+  backUp: (stick: string, passphrase: string) => request<void>('POST', '/api/admin/backup', { stick, passphrase }),
+  restore: (stick: string, file: string, passphrase: string) =>
+    request<void>('POST', '/api/admin/restore', { stick, file, passphrase }),
+  factoryReset: (password: string) => request<void>('POST', '/api/admin/factory-reset', { password }),
 };
