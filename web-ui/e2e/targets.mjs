@@ -12,7 +12,7 @@ const START_MS_MAX = 120_000;
 const STOP_MS_MAX = 10_000;
 
 export async function startTarget(kind) {
-  if (kind === 'mock') return { ...(await startMock({ tokenMs: 8 })), thinks: true };
+  if (kind === 'mock') return { ...(await startMock({ tokenMs: 8, tickMs: 20, awayMs: 2_000 })), thinks: true };
   const { WELS_BIN, WELS_MODEL } = process.env;
   if (!WELS_BIN || !WELS_MODEL) {
     throw new Error('set WELS_BIN (the daemon) and WELS_MODEL (a GGUF file or a pack), or run: npm run e2e:mock');

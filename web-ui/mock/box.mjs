@@ -2,20 +2,14 @@
 
 import { randomBytes } from 'node:crypto';
 import { answerTo, pieces } from './answers.mjs';
+import { Refusal } from './refusal.mjs';
+import { UpdateDesk } from './updates.mjs';
 
 export const CLAIM_CODE = 'WELS-7Q3K';
 const MODEL = {
   id: 'mock-r1-7b', name: 'DeepSeek-R1-Distill-Qwen-7B', context: 32768, bytes: 4_683_073_536, format: 'GGUF Q4_K_M',
   source: 'mock',
 };
-
-/** An error that the server sends as the contract says. */
-export class Refusal extends Error {
-  constructor(status, code, facts = {}) {
-    super(code);
-    Object.assign(this, { status, code, facts });
-  }
-}
 
 export class Box {
   #nextId = 1;
@@ -27,8 +21,18 @@ export class Box {
   startedAt = Date.now();
   requests = 0;
 
-  constructor({ tokenMs = 12 } = {}) {
+  constructor({ tokenMs = 12, tickMs, awayMs } = {}) {
     this.tokenMs = tokenMs;
+    this.updates = new UpdateDesk({ tickMs, awayMs, onForget: (what) => this.#forget(what) });
+  }
+
+  /** After a restore everyone signs in again; after a factory reset nobody owns the box. */
+  #forget({ accounts }) {
+    this.sessions.clear();
+    if (!accounts) return;
+    this.users = [];
+    this.keys = [];
+    this.chats.clear();
   }
 
   id() {
@@ -40,7 +44,7 @@ export class Box {
       claimed: this.users.length > 0,
       user: user ? { id: user.id, name: user.name, role: user.role, lang: user.lang } : null,
       box: { name: 'wels.local', version: '0.1.0-mock' },
-      model: user ? MODEL : null,
+      model: user ? { ...MODEL, name: this.updates.state.model.current.title } : null,
     };
   }
 

@@ -1,7 +1,7 @@
 // The contract of `/api`, route by route, over a Box.
 
 import { randomBytes } from 'node:crypto';
-import { Refusal } from './box.mjs';
+import { Refusal } from './refusal.mjs';
 
 const publicUser = ({ id, name, role, lang }) => ({ id, name, role, lang });
 const userRow = ({ id, name, role, disabled, created_at, last_seen_at }) =>
@@ -92,10 +92,27 @@ const ADMIN = [
   }],
 ];
 
+const UPDATES = [
+  ['GET', '/api/admin/updates', ({ box }) => box.updates.state],
+  ['POST', '/api/admin/updates/install', ({ box, body }) => void box.updates.install(body)],
+  ['POST', '/api/admin/updates/stop', ({ box }) => void box.updates.stop()],
+  ['POST', '/api/admin/updates/rollback', ({ box, body }) => void box.updates.rollBack(body)],
+  ['POST', '/api/admin/updates/restart', ({ box }) => void box.updates.restart()],
+  ['POST', '/api/admin/updates/dismiss', ({ box }) => void box.updates.dismiss()],
+  ['POST', '/api/admin/updates/keys', ({ box, body }) => void box.updates.believe(body)],
+  ['DELETE', '/api/admin/updates/keys/:id', ({ box, id }) => void box.updates.forgetKey(id)],
+  ['POST', '/api/admin/backup', ({ box, body }) => void box.updates.backUp(body)],
+  ['POST', '/api/admin/restore', ({ box, body }) => void box.updates.restore(body)],
+  ['POST', '/api/admin/factory-reset', ({ box, user, body }) => {
+    if (body.password !== user.password) throw new Refusal(403, 'bad_credentials');
+    box.updates.factoryReset();
+  }],
+];
+
 /** Rows of [method, path, handler, who may]. */
 export const ROUTES = [
   ...OPEN.map((route) => [...route, 'anyone']),
   ...ACCOUNT.map((route) => [...route, 'user']),
   ...CHATS.map((route) => [...route, 'user']),
-  ...ADMIN.map((route) => [...route, 'admin']),
+  ...[...ADMIN, ...UPDATES].map((route) => [...route, 'admin']),
 ];

@@ -5,7 +5,8 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Box, CLAIM_CODE, Refusal } from './box.mjs';
+import { Box, CLAIM_CODE } from './box.mjs';
+import { Refusal } from './refusal.mjs';
 import { ROUTES } from './routes.mjs';
 
 export const CONTENT_SECURITY_POLICY = [
@@ -19,16 +20,19 @@ const TYPES = {
   '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.woff2': 'font/woff2',
 };
 const BODY_BYTES_MAX = 4 * 1024 * 1024;
+/** Keep an event stream open. */
+const COMMENT_MS = 10_000;
 
-/** Listens on 127.0.0.1; port 0 picks a free one. */
-export async function startMock({ port = 0, tokenMs } = {}) {
-  const box = new Box({ tokenMs });
+/** Listens on 127.0.0.1; port 0 picks a free one. `desk` is where sticks are put in. */
+export async function startMock({ port = 0, ...pace } = {}) {
+  const box = new Box(pace);
   const server = createServer((request, response) => {
+    if (Date.now() < box.updates.awayUntil) return request.destroy();
     handle(box, request, response).catch((error) => refuse(response, error));
   });
   await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
   const close = () => { server.closeAllConnections(); server.close(); };
-  return { url: `http://127.0.0.1:${server.address().port}`, claimCode: CLAIM_CODE, close };
+  return { url: `http://127.0.0.1:${server.address().port}`, claimCode: CLAIM_CODE, desk: box.updates, close };
 }
 
 async function handle(box, request, response) {
@@ -38,8 +42,10 @@ async function handle(box, request, response) {
   const session = box.sessions.get(sid);
   if (session) session.last_seen_at = session.user.last_seen_at = Date.now();
   const user = session?.user ?? null;
+  if (box.users.length === 0 && !['/api/state', '/api/claim'].includes(url.pathname)) throw new Refusal(403, 'unclaimed');
   const events = /^\/api\/runs\/(\w+)\/events$/.exec(url.pathname);
   if (events) return streamEvents(box, user, events[1], request, response);
+  if (url.pathname === '/api/admin/updates/events') return streamUpdates(box.updates, user, response);
   const exported = /^\/api\/chats\/(\w+)\/export$/.exec(url.pathname);
   if (exported) return exportChat(box.chat(user, exported[1]), response);
 
@@ -101,6 +107,21 @@ function streamEvents(box, user, runId, request, response) {
   run.listeners.add(wake);
   request.on('close', () => run.listeners.delete(wake));
   wake();
+}
+
+/** The whole state, at once and on every change. */
+function streamUpdates(desk, user, response) {
+  if (!user) throw new Refusal(401, 'unauthorized');
+  if (user.role !== 'admin') throw new Refusal(403, 'forbidden');
+  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+  const tell = (news) => (news === 'away' ? response.destroy() : response.write(`data: ${JSON.stringify(desk.state)}\n\n`));
+  const comments = setInterval(() => response.write(':\n\n'), COMMENT_MS);
+  desk.listeners.add(tell);
+  response.on('close', () => {
+    clearInterval(comments);
+    desk.listeners.delete(tell);
+  });
+  tell();
 }
 
 function exportChat({ chat, messages }, response) {
