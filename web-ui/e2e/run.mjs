@@ -1,13 +1,15 @@
 // Drives a real browser through the page. `node e2e/run.mjs daemon|mock|card`; pictures go to test-results/.
 
 import { openBrowser } from './browser.mjs';
-import { cardSteps } from './steps/card.mjs';
 import { answerSteps } from './steps/answers.mjs';
+import { boxSteps } from './steps/box.mjs';
+import { cardSteps } from './steps/card.mjs';
 import { entrySteps } from './steps/entry.mjs';
 import { historySteps } from './steps/history.mjs';
 import { looksSteps } from './steps/looks.mjs';
 import { mockSteps } from './steps/mock.mjs';
 import { partsOf } from './steps/parts.mjs';
+import { updateSteps } from './steps/updates.mjs';
 import { startTarget } from './targets.mjs';
 
 const kind = ['mock', 'card'].includes(process.argv[2]) ? process.argv[2] : 'daemon';
@@ -30,7 +32,7 @@ let failed = false;
 try {
   // Each step leaves the page where the next begins. None but the mock's expects particular words of the model.
   const whole = [entrySteps, answerSteps, historySteps, looksSteps];
-  const groups = { daemon: whole, mock: [...whole, mockSteps], card: [entrySteps, cardSteps] }[kind];
+  const groups = { daemon: whole, mock: [...whole, mockSteps, updateSteps, boxSteps], card: [entrySteps, cardSteps] }[kind];
   const parts = partsOf(browser.page);
   for (const [name, step] of groups.flatMap((steps) => steps(target, browser, parts))) await runStep(name, step);
   await runStep(`no request left the box (${browser.seen.requests.length} logged)`, () => expectNothing(browser.foreign()));

@@ -2,7 +2,17 @@ import { describe, expect, it } from 'vitest';
 import { en } from '../src/i18n/en';
 import * as format from '../src/i18n/format';
 import { pickLanguage } from '../src/i18n/index.svelte';
+import * as updatesEn from '../src/i18n/updates/en';
+import * as updatesZhCN from '../src/i18n/updates/zh-CN';
 import { zhCN } from '../src/i18n/zh-CN';
+
+/** Every dictionary of the page, in both languages. */
+const PAIRS: [string, Record<string, unknown>, Record<string, unknown>][] = [
+  ['the page', en, zhCN],
+  ['updates', updatesEn.en, updatesZhCN.zhCN],
+  ['failures', updatesEn.failures, updatesZhCN.failures],
+  ['failures of backups', updatesEn.backupFailures, updatesZhCN.backupFailures],
+];
 
 /** A dictionary's sentences, with every function called. */
 function sentences(dictionary: object): [string, string][] {
@@ -12,31 +22,33 @@ function sentences(dictionary: object): [string, string][] {
   });
 }
 
-describe('dictionaries', () => {
-  it('have the same words', () => expect(Object.keys(zhCN)).toEqual(Object.keys(en)));
+describe.each(PAIRS)('dictionaries of %s', (_, english, chinese) => {
+  it('have the same words', () => expect(Object.keys(chinese)).toEqual(Object.keys(english)));
 
-  it.each(Object.keys(en) as (keyof typeof en)[])('%s has the same shape in both', (key) => {
-    expect(typeof zhCN[key]).toBe(typeof en[key]);
-    if (typeof en[key] === 'function') expect((zhCN[key] as () => string).length).toBe((en[key] as () => string).length);
-    if (Array.isArray(en[key])) expect((zhCN[key] as []).length).toBe((en[key] as []).length);
+  it.each(Object.keys(english))('%s has the same shape in both', (key) => {
+    expect(typeof chinese[key]).toBe(typeof english[key]);
+    if (typeof english[key] === 'function') expect((chinese[key] as () => string).length).toBe(english[key].length);
+    if (Array.isArray(english[key])) expect((chinese[key] as []).length).toBe(english[key].length);
   });
 
   it('are complete', () => {
-    for (const [key, text] of [...sentences(en), ...sentences(zhCN)]) {
+    for (const [key, text] of [...sentences(english), ...sentences(chinese)]) {
       expect(text.trim(), key).not.toBe('');
       expect(text, key).not.toMatch(/undefined|TODO|\{\w+\}/);
     }
   });
 
   it('speak their language', () => {
-    for (const [key, text] of sentences(zhCN)) expect(text, key).toMatch(/[\u4e00-\u9fff]/);
-    for (const [key, text] of sentences(en)) if (key !== 'switchLanguage') expect(text, key).not.toMatch(/[\u4e00-\u9fff]/);
+    for (const [key, text] of sentences(chinese)) expect(text, key).toMatch(/[\u4e00-\u9fff]/);
+    for (const [key, text] of sentences(english)) if (key !== 'switchLanguage') expect(text, key).not.toMatch(/[\u4e00-\u9fff]/);
   });
 
   it('use full-width punctuation between Chinese characters', () => {
-    for (const [key, text] of sentences(zhCN)) expect(text, key).not.toMatch(/[\u4e00-\u9fff][,;!?][\u4e00-\u9fff]/);
+    for (const [key, text] of sentences(chinese)) expect(text, key).not.toMatch(/[\u4e00-\u9fff][,;!?][\u4e00-\u9fff]/);
   });
+});
 
+describe('dictionaries', () => {
   it('count in words', () => {
     expect(en.queueAhead(1)).toBe('1 request is ahead of you.');
     expect(en.queueAhead(2)).toBe('2 requests are ahead of you.');

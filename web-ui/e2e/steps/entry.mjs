@@ -1,7 +1,7 @@
 // Coming in: claim the box, sign out, sign in.
 
 const NAME = 'mei';
-const PASSWORD = 'a quiet pond at noon';
+export const PASSWORD = 'a quiet pond at noon';
 
 export const entrySteps = ({ url, claimCode }, { page, screenshot }, { composer }) => [
   ['a wrong claim code is refused in words', async () => {

@@ -1,10 +1,7 @@
 // What needs a model that can be told what to say, or more than one account: only against the mock box.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-
-const axeSource = readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+import { checkAxe } from './axe.mjs';
 
 export function mockSteps({ url }, { page, screenshot }) {
   const composer = page.getByRole('textbox', { name: 'Your message' });
@@ -84,7 +81,7 @@ export function mockSteps({ url }, { page, screenshot }) {
 
 /** axe-core over each page, WCAG 2.2 AA. */
 function accessibilitySteps(url, page, scheme) {
-  const places = ['/', '/settings/account', '/settings/keys', '/settings/people', '/settings/status', '/settings/about'];
+  const places = ['/', '/settings/account', '/settings/keys', '/settings/people', '/settings/status', '/settings/updates', '/settings/about'];
   return [[`axe finds nothing, ${scheme}`, async () => {
     await page.emulateMedia({ colorScheme: scheme });
     for (const place of places) {
@@ -97,17 +94,6 @@ function accessibilitySteps(url, page, scheme) {
     await page.locator('.katex').first().waitFor();
     await checkAxe(page, 'a chat');
   }]];
-}
-
-async function checkAxe(page, place) {
-  // Through the debugger, which the page's policy does not bind.
-  await page.evaluate(await axeSource);
-  const found = await page.evaluate(async () => {
-    const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
-    const { violations } = await window.axe.run({ runOnly: tags });
-    return violations.map((v) => `${v.id}: ${v.nodes.map((node) => `${node.html} ${node.any[0]?.message ?? ''}`).join(' | ')}`);
-  });
-  assert.deepEqual(found, [], place);
 }
 
 /** Serves a long chat from the test itself: 200 questions, 200 answers with code and tables. */

@@ -196,6 +196,16 @@ export const en = {
   outboundNone: 'None. Nothing left this box.',
   speedHistory: 'Tokens per second over the last minutes',
 
+  updates: 'Updates',
+  newsStick: (title: string) => `New on the stick: ${title}`,
+  newsInstall: (title: string) => `Installing ${title}`,
+  newsRollback: (title: string) => `Going back to ${title}`,
+  newsBackup: 'Writing a backup',
+  newsRestore: 'Restoring a backup',
+  newsDone: 'Done: see Updates',
+  newsFailed: 'That did not work: see Updates',
+  newsRestart: 'A system waits for a restart',
+
   about: 'About',
   aboutText:
     'Wels runs a language model on a box in your building. Questions, answers and files stay on it: this page talks ' +

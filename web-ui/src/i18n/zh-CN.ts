@@ -188,6 +188,16 @@ export const zhCN: Dictionary = {
   outboundNone: '无。没有任何内容离开这台设备。',
   speedHistory: '最近几分钟每秒词元数',
 
+  updates: '更新',
+  newsStick: (title) => `U 盘上有新内容：${title}`,
+  newsInstall: (title) => `正在安装 ${title}`,
+  newsRollback: (title) => `正在退回到 ${title}`,
+  newsBackup: '正在写入备份',
+  newsRestore: '正在恢复备份',
+  newsDone: '已完成，详见“更新”',
+  newsFailed: '没有成功，详见“更新”',
+  newsRestart: '有系统等待重启',
+
   about: '关于',
   aboutText:
     'Wels 在你们楼里的一台设备上运行语言模型。问题、回答和文件都留在这台设备上：' +

@@ -1,12 +1,12 @@
 /** The page's own paths. The daemon answers all of them with `index.html`. */
 
-export type SettingsTab = 'account' | 'keys' | 'people' | 'status' | 'about';
+export type SettingsTab = 'account' | 'keys' | 'people' | 'status' | 'updates' | 'about';
 
 export type Route =
   | { page: 'chat'; chatId: string | null }
   | { page: 'settings'; tab: SettingsTab };
 
-const TABS: readonly SettingsTab[] = ['account', 'keys', 'people', 'status', 'about'];
+const TABS: readonly SettingsTab[] = ['account', 'keys', 'people', 'status', 'updates', 'about'];
 
 /** What a path shows; an unknown one shows a new chat. */
 export function parsePath(path: string): Route {
