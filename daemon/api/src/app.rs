@@ -15,6 +15,7 @@ use crate::problem::Problem;
 use crate::runs::Runs;
 use crate::slot::ModelSlot;
 use crate::throttle::Throttle;
+use crate::updates::Updates;
 
 /// Password hashes computed at once: each takes 19 MiB and a core for tens of milliseconds.
 const PASSWORDS_AT_ONCE: usize = 2;
@@ -53,6 +54,7 @@ pub struct App {
 pub struct Shared {
     pub(crate) store: Store,
     pub(crate) slot: ModelSlot,
+    pub(crate) updates: Option<Updates>,
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) throttle: Throttle,
@@ -77,15 +79,21 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// A service on `store`, for the model in `slot`.
+    /// A service on `store`, for the model in `slot`; without `updates` nothing can be installed from the page.
     ///
     /// # Errors
     /// The store can't be read.
-    pub async fn new(store: Store, slot: ModelSlot, config: Config) -> Result<Self, store::Error> {
+    pub async fn new(
+        store: Store,
+        slot: ModelSlot,
+        updates: Option<Updates>,
+        config: Config,
+    ) -> Result<Self, store::Error> {
         let claimed = AtomicBool::new(store.is_claimed().await?);
         let shared = Shared {
             store,
             slot,
+            updates,
             config,
             claimed,
             metrics: Metrics::default(),

@@ -33,9 +33,11 @@ mod serve;
 mod slot;
 mod throttle;
 mod ui;
+mod updates;
 mod words;
 
 pub use app::{App, Config};
 pub use routes::{Access, list as route_list, router};
 pub use serve::serve;
 pub use slot::{GenerationDefaults, ModelInfo, ModelSlot, ServedModel};
+pub use updates::{Desk, Kind, Passphrase, Refusal, Updates, Wish, Wished, updates};

@@ -65,6 +65,18 @@ fn table() -> Vec<Route> {
         route(Method::PATCH, "/api/users/{id}", Admin, patch(ui::users::change)),
         route(Method::DELETE, "/api/users/{id}", Admin, delete(ui::users::remove)),
         route(Method::GET, "/api/admin/status", Admin, get(ui::status::show)),
+        route(Method::GET, "/api/admin/updates", Admin, get(ui::updates::show)),
+        route(Method::GET, "/api/admin/updates/events", Admin, get(ui::updates::events)),
+        route(Method::POST, "/api/admin/updates/install", Admin, post(ui::updates::install)),
+        route(Method::POST, "/api/admin/updates/stop", Admin, post(ui::updates::stop)),
+        route(Method::POST, "/api/admin/updates/rollback", Admin, post(ui::updates::rollback)),
+        route(Method::POST, "/api/admin/updates/restart", Admin, post(ui::updates::restart)),
+        route(Method::POST, "/api/admin/updates/dismiss", Admin, post(ui::updates::dismiss)),
+        route(Method::POST, "/api/admin/updates/keys", Admin, post(ui::updates::add_key)),
+        route(Method::DELETE, "/api/admin/updates/keys/{fingerprint}", Admin, delete(ui::updates::remove_key)),
+        route(Method::POST, "/api/admin/backup", Admin, post(ui::updates::backup)),
+        route(Method::POST, "/api/admin/restore", Admin, post(ui::updates::restore)),
+        route(Method::POST, "/api/admin/factory-reset", Admin, post(ui::updates::factory_reset)),
     ]
 }
 

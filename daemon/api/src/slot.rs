@@ -1,6 +1,8 @@
 //! The installed model, in a slot from which it can be exchanged while others use it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use engine::Handle;
@@ -8,6 +10,9 @@ use serde::Serialize;
 use text::Codec;
 
 use crate::problem::Problem;
+
+/// How long an exchange of models takes, where the memory can't hold both.
+const EXCHANGE_TIME: Duration = Duration::from_secs(20);
 
 /// Facts about a model that people want to see.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -66,12 +71,25 @@ pub struct ServedModel {
 #[derive(Clone, Debug, Default)]
 pub struct ModelSlot {
     model: Arc<ArcSwapOption<ServedModel>>,
+    is_exchanged: Arc<AtomicBool>,
 }
 
 impl ModelSlot {
     /// Puts `model` in the slot.
     pub fn put(&self, model: Option<ServedModel>) {
-        self.model.store(model.map(Arc::new));
+        self.put_back(model.map(Arc::new));
+    }
+
+    /// Takes the model out, because another will be put in: who asks meanwhile is told to wait.
+    pub fn withdraw(&self) -> Option<Arc<ServedModel>> {
+        self.is_exchanged.store(true, Ordering::Release);
+        self.model.swap(None)
+    }
+
+    /// Puts a model back that was taken out.
+    pub fn put_back(&self, model: Option<Arc<ServedModel>>) {
+        self.model.store(model);
+        self.is_exchanged.store(false, Ordering::Release);
     }
 
     /// The model in the slot.
@@ -82,6 +100,10 @@ impl ModelSlot {
     /// The model, or the answer that there is none.
     pub(crate) fn require(&self) -> Result<Arc<ServedModel>, Problem> {
         self.get().ok_or_else(|| {
+            if self.is_exchanged.load(Ordering::Acquire) {
+                let message = "another model is taking over; ask again in a minute";
+                return Problem::unavailable("model_exchanged", message).retry_after(EXCHANGE_TIME);
+            }
             Problem::unavailable("no_model", "no model is installed yet; install one, then ask again")
         })
     }

@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod runs;
 pub(crate) mod status;
+pub(crate) mod updates;
 pub(crate) mod users;
 
 use store::password;

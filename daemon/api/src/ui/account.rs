@@ -152,15 +152,21 @@ pub(crate) async fn change(
 
 /// The hash of the new password, if the old one is right.
 async fn exchange_password(app: &App, user: &User, change: PasswordChange) -> Result<String> {
+    confirm_password(app, user, change.old).await?;
+    let new = checked_password(change.new)?;
+    app.password_work(move || password::hash(&new)).await
+}
+
+/// Whoever is signed in says the password once more.
+pub(crate) async fn confirm_password(app: &App, user: &User, password: String) -> Result<()> {
     let sources = [name_source(&user.name)];
     throttle(app, &sources)?;
     let hash = app.store.password_hash(user.id).await?;
-    if !verify(app, change.old, hash).await? {
+    if !verify(app, password, hash).await? {
         return Err(bad_credentials(StatusCode::FORBIDDEN));
     }
     app.throttle.forgive(&sources);
-    let new = checked_password(change.new)?;
-    app.password_work(move || password::hash(&new)).await
+    Ok(())
 }
 
 /// `GET /api/sessions`.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use api::{App, Config, GenerationDefaults, ModelInfo, ModelSlot, ServedModel, serve};
+use api::{App, Config, Desk, GenerationDefaults, ModelInfo, ModelSlot, ServedModel, serve, updates};
 use engine::sim::Scripted;
 use engine::{Options, Stats};
 use model::Limits;
@@ -118,6 +118,8 @@ pub(crate) struct House {
     pub(crate) client: Client,
     pub(crate) slot: ModelSlot,
     pub(crate) claim_code: Option<String>,
+    /// Where what the page wishes of updates arrives.
+    pub(crate) desk: Desk,
     dir: Option<tempfile::TempDir>,
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<()>,
@@ -136,7 +138,8 @@ impl House {
         let claim_code = store.new_claim_code().await.unwrap();
         let slot = ModelSlot::default();
         slot.put(script.installed.then(|| script.model()));
-        let app = App::new(store, slot.clone(), script.config).await.unwrap();
+        let (door, desk) = updates("{\"stick\":null}".into());
+        let app = App::new(store, slot.clone(), Some(door), script.config).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, ended) = oneshot::channel();
@@ -145,7 +148,7 @@ impl House {
             let _ = ended.await;
         }));
         let client = Client::new(address);
-        Self { client, slot, claim_code, dir: Some(dir), shutdown, server }
+        Self { client, slot, claim_code, desk, dir: Some(dir), shutdown, server }
     }
 
     /// A claimed box; the browser is ada's, the admin's.

@@ -13,3 +13,4 @@ mod openai;
 mod page;
 mod runs;
 mod thoughts;
+mod updates;
