@@ -70,6 +70,15 @@ pub struct Agreed {
     pub allow_older: bool,
 }
 
+/// How often the test of a version began. More often than once: the box ended in the middle of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tests {
+    /// The hash of its manifest.
+    pub id: Sha256,
+    /// How often.
+    pub begun: u32,
+}
+
 /// All that is installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
@@ -88,6 +97,9 @@ pub struct Installed {
     /// The bundle that is to be installed as soon as its stick is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed: Option<Agreed>,
+    /// The version whose test began last, and how often it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<Tests>,
 }
 
 impl Installed {
@@ -126,6 +138,7 @@ impl Installed {
             self.abandoned = None;
         }
         self.forget_agreed(version.id);
+        self.tests = None;
         let line = self.line_mut(kind);
         if line.current.as_ref() != Some(&version) {
             line.previous = line.current.replace(version);
@@ -135,6 +148,7 @@ impl Installed {
     /// `version` failed its test.
     pub(crate) fn abandon(&mut self, version: Version, reason: String) {
         self.forget_agreed(version.id);
+        self.tests = None;
         self.abandoned = Some(Abandoned { version, reason });
     }
 

@@ -56,8 +56,10 @@ pub use carrier::{Bundle, Carrier, sign};
 pub use create::{CreateOptions, Target, create};
 pub use error::Error;
 pub use hash::Sha256;
-pub use install::{Installer, Options, Preview, Staged, Trial, Verdict, verify_installed};
-pub use installed::{Abandoned, Agreed, Installed, Line, Version};
+pub use install::{
+    Installer, Options, Preview, Staged, Trial, Verdict, installed_manifest, verify_installed,
+};
+pub use installed::{Abandoned, Agreed, Installed, Line, Tests, Version};
 pub use key_list::{KeyList, KeyLists, NamedKey};
 pub use keys::{PublicKey, PublicKeyFile, Role, SecretKey, Signature};
 pub use manifest::{Kind, Manifest};

@@ -135,3 +135,17 @@ fn what_a_later_system_adds_to_the_state_is_passed_over() {
     fs::write(&path, state.to_string()).unwrap();
     assert_eq!(shop.installer().current(Kind::Model), Some(shop.models().join("tiny/1")));
 }
+
+#[test]
+fn tests_that_were_begun_are_counted_until_one_ends() {
+    let shop = Shop::new();
+    let bundle = shop.open(&shop.version(1, 2)).unwrap();
+    let trial = ready(shop.installer().stage(&bundle, &options(), &monitor(&bundle)).unwrap());
+    for begun in 1..=3 {
+        // Each time the box ends in the middle of it.
+        assert_eq!(shop.installer().begin_test(&trial).unwrap(), begun);
+    }
+    shop.installer().abandon(&trial, "it ends the box").unwrap();
+    let trial = ready(shop.installer().stage(&bundle, &options(), &monitor(&bundle)).unwrap());
+    assert_eq!(shop.installer().begin_test(&trial).unwrap(), 1);
+}

@@ -100,6 +100,11 @@ fn is_whole(path: &Path, base: &Base) -> bool {
     }
 }
 
+/// The manifest of an installed version, to show it; `None` where it has none.
+pub fn installed_manifest(folder: &Path) -> Option<Manifest> {
+    read_manifest(folder).map(|(manifest, _)| manifest)
+}
+
 /// The manifest of an installed version and its hash; `None` where it has none.
 pub(super) fn read_manifest(folder: &Path) -> Option<(Manifest, Sha256)> {
     let mut bytes = Vec::new();

@@ -22,9 +22,10 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+pub use self::local::installed_manifest;
 pub use self::preview::{Preview, Verdict, verify_installed};
 use crate::carrier::Bundle;
-use crate::installed::{Agreed, Installed, Version};
+use crate::installed::{Agreed, Installed, Tests, Version};
 use crate::manifest::{Kind, Manifest};
 use crate::progress::{Monitor, Step};
 use crate::{Error, Sha256, files};
@@ -200,6 +201,19 @@ impl Installer {
         monitor.step(Step::Test, 0, 0);
         info!(name = trial.version.name, version = trial.version.version, "staged");
         Ok(Staged::Ready(trial))
+    }
+
+    /// The test of a version begins; says how often it has by now. A version whose test ends the box again and again is to be
+    /// given up, or the box would never be there to serve the old one.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn begin_test(&mut self, trial: &Trial) -> Result<u32, Error> {
+        let id = trial.version.id;
+        let before = self.installed.tests.filter(|tests| tests.id == id).map_or(0, |tests| tests.begun);
+        let begun = before.saturating_add(1);
+        self.save(Installed { tests: Some(Tests { id, begun }), ..self.installed.clone() })?;
+        Ok(begun)
     }
 
     /// The version that passed its test serves from now on. What it replaces is kept for a rollback, what is older goes.
