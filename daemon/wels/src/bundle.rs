@@ -39,9 +39,14 @@ pub(crate) fn run(args: &Bundle) -> Result<ExitCode> {
 
 /// Whom this machine believes.
 fn believed(believe: &Believe) -> Result<Trust> {
+    Ok(trust(&serve::state_dir(believe.state.as_deref()))?)
+}
+
+/// Whom a machine with this state believes.
+pub(crate) fn trust(state: &Path) -> Result<Trust, update::Error> {
     let root =
-        ROOT.map(|text| PublicKey::from_hex(text).context("this build's root key is none: build it anew"));
-    Ok(Trust::open(&serve::state_dir(believe.state.as_deref()), root.transpose()?)?)
+        ROOT.map(|text| PublicKey::from_hex(text).expect("a build's root key is 64 hexadecimal digits"));
+    Trust::open(state, root)
 }
 
 /// A bundle that this machine believes, and what it learnt from it.

@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
 use experts::replay::synthetic::Law;
 
-pub(crate) use self::appliance::{Console, Health};
+pub(crate) use self::appliance::{Console, Health, Stick};
 pub(crate) use self::bundle::Bundle;
 pub(crate) use self::compute::{Compute, Precision};
 pub(crate) use self::plan::Plan;
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Console(Console),
     /// Say whether the daemon on this machine is well; waits until it is.
     Health(Health),
+    /// Hand a stick that was plugged in to the daemon; the system starts this, as root.
+    Stick(Stick),
     /// Make, sign, verify, write and install bundles: new models and systems on a stick.
     Bundle(Bundle),
 }
@@ -135,8 +137,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PATH", env = "WELS_MODEL")]
     pub(crate) model: Option<PathBuf>,
 
-    /// Where installed models lie, each as NAME/VERSION: what a bundle installed last is served, else what the newest NAME/current
-    /// points to.
+    /// Where installed models lie: what a bundle installed last is served (see `wels bundle install`).
     ///
     /// A model that cannot be served does not keep the page from being served.
     #[arg(long, value_name = "DIR", env = "WELS_MODELS", conflicts_with = "model")]

@@ -14,7 +14,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use self::page::Facts;
-use crate::appliance::BoxState;
+use crate::appliance::{BoxState, FellBack, fell_back};
 use crate::cli::Console;
 use crate::serve;
 
@@ -24,8 +24,6 @@ const REST: Duration = Duration::from_secs(2);
 const REDRAW: Duration = Duration::from_secs(60);
 /// Addresses shown.
 const ADDRESSES_MAX: usize = 3;
-/// Bytes of a reason that is shown.
-const REASON_MAX: usize = 4096;
 
 #[expect(clippy::print_stdout, reason = "this is the screen")]
 pub(crate) fn run(args: &Console) -> Result<ExitCode> {
@@ -66,7 +64,8 @@ fn look(args: &Console, state: &Path) -> Facts {
         host: nix::unistd::gethostname()
             .map_or_else(|_| "wels".into(), |name| name.to_string_lossy().into_owned()),
         addresses: addresses(),
-        fell_back: fell_back(state),
+        fell_back: fell_back(state)
+            .map(|FellBack { version, reason }| format!("version {version} was not well: {reason}")),
     }
 }
 
@@ -98,30 +97,9 @@ fn rank(address: &IpAddr) -> u8 {
     }
 }
 
-/// Why the box is not what it was to become, if it isn't: written by `wels-fallback.service`.
-fn fell_back(state: &Path) -> Option<String> {
-    use std::io::Read;
-    let mut text = Vec::new();
-    let file = std::fs::File::open(state.join("fallback.txt")).ok()?;
-    file.take(REASON_MAX as u64).read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let version = text.lines().find_map(|line| line.strip_prefix("version "))?;
-    let reason = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(format!("version {version} was not well: {reason}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_reason_of_a_fallback_is_its_last_line() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(fell_back(dir.path()), None);
-        std::fs::write(dir.path().join("fallback.txt"), "version 3\nboot indeterminate\nerror: no store\n\n")
-            .unwrap();
-        assert_eq!(fell_back(dir.path()).as_deref(), Some("version 3 was not well: error: no store"));
-    }
 
     #[test]
     fn typed_addresses_come_first() {

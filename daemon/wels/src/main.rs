@@ -20,6 +20,7 @@ mod pull;
 mod replay;
 mod serve;
 mod size;
+mod stick;
 mod streaming;
 mod tokenize;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&args),
         Command::Console(args) => console::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Stick(args) => stick::run(&args),
         Command::Bundle(args) => bundle::run(&args),
     };
     // Behind the commands, which have let go of what they opened.

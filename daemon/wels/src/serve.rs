@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -12,10 +13,11 @@ use model::{Forward, KvShape, Options, Precision};
 use serde_json::json;
 use store::Store;
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tokio::task::JoinHandle;
+use tracing::info;
 use weights::Weights;
 
-use crate::appliance::{self, BoxState, ModelState, name, packs};
+use crate::appliance::{self, Board, BoxState, Desk, ModelState, Places, Serving, name, packs};
 use crate::cli::{Compute, Serve};
 use crate::{card, load, machine, streaming};
 
@@ -35,29 +37,37 @@ pub(crate) fn run(args: Serve) -> Result<ExitCode> {
 }
 
 async fn serve(args: Serve) -> Result<ExitCode> {
+    let args = Arc::new(args);
     let state = state_dir(args.state.as_deref());
     std::fs::create_dir_all(&state)
         .with_context(|| format!("cannot make {}; choose another folder with --state", state.display()))?;
     let database = state.join(DATABASE);
     let store = Store::open(&database).with_context(|| format!("cannot open {}", database.display()))?;
     let listener = listener(args.listen).await?;
-    let slot = ModelSlot::default();
-    let served = model(&args, &slot).await?;
     let code = store.new_claim_code().await?;
+    let board = Board::new(BoxState::new(args.name.clone(), code.clone(), ModelState::None));
+    let slot = ModelSlot::default();
+    let serving = Serving::new(Arc::clone(&args), slot.clone(), board.clone());
+    first_model(&args, &serving).await?;
+    let places = Places { models: args.models.clone(), state, runtime: appliance::runtime() };
+    let (updates, door) = api::updates(Arc::default());
+    let desk = Desk::new(places, serving, board.clone(), door);
+    let app = App::new(store.clone(), slot, Some(updates), config(&args)).await?;
+    announce(&args, listener.local_addr()?.to_string(), code.as_deref());
+    let beside = [tokio::spawn(appliance::supervise(store, board)), tokio::spawn(desk.attend())];
+    api::serve(listener, app, interrupted()).await;
+    beside.iter().for_each(JoinHandle::abort);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(args: &Serve) -> Config {
     let other_name = name::unique(&args.name);
     let hosts = other_name.iter().flat_map(|name| [name.clone(), format!("{name}.local")]);
-    let config = Config {
+    Config {
         box_name: args.name.clone(),
         hosts: args.allow_host.iter().cloned().chain(hosts).collect(),
         require_api_key: !args.no_api_key,
-    };
-    let app = App::new(store.clone(), slot, config).await?;
-    announce(&args, listener.local_addr()?.to_string(), code.as_deref());
-    let state = BoxState::new(args.name.clone(), code, served);
-    let supervised = tokio::spawn(appliance::supervise(store, state));
-    api::serve(listener, app, interrupted()).await;
-    supervised.abort();
-    Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// The socket that systemd hands over, or one of our own.
@@ -71,36 +81,22 @@ async fn listener(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// Puts the model that is to be served into the slot. One that was named has to work; without one that was installed the box
-/// still has a page, which says what is wrong.
-async fn model(args: &Serve, slot: &ModelSlot) -> Result<ModelState> {
-    if let Some(path) = &args.model {
-        return Ok(serve_it(open_model(path, args)?, slot));
-    }
-    let Some(folder) = &args.models else { return Ok(ModelState::None) };
-    match installed(folder, args).await {
-        Ok(Some(model)) => Ok(serve_it(model, slot)),
-        Ok(None) => Ok(ModelState::None),
-        Err(error) => {
-            let reason = format!("{error:#}");
-            warn!(reason, "the installed model cannot be served");
-            Ok(ModelState::Failed { reason })
+/// Serves the model that is to be served. One that was named has to work; without one that was installed the box still has a
+/// page, which says what is wrong.
+async fn first_model(args: &Arc<Serve>, serving: &Serving) -> Result<()> {
+    let (args, serving) = (Arc::clone(args), serving.clone());
+    let begin = move || {
+        if let Some(path) = &args.model {
+            return serving.begin(path);
         }
-    }
-}
-
-/// The model that was installed last, once it has said a word.
-async fn installed(folder: &Path, args: &Serve) -> Result<Option<ServedModel>> {
-    let Some(path) = packs::served(folder)? else { return Ok(None) };
-    let model = open_model(&path, args)?;
-    packs::first_word(&model.engine).await.with_context(|| format!("{} does not answer", model.name))?;
-    Ok(Some(model))
-}
-
-fn serve_it(model: ServedModel, slot: &ModelSlot) -> ModelState {
-    let name = model.name.clone();
-    slot.put(Some(model));
-    ModelState::Ready { name }
+        let Some(folder) = &args.models else { return Ok(()) };
+        let begun = packs::served(folder).and_then(|pack| pack.map_or(Ok(()), |pack| serving.begin(&pack)));
+        if let Err(error) = begun {
+            serving.fail(&error);
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(begin).await.context("opening the model")?
 }
 
 /// Completes when the system or the person at the keyboard asks the daemon to end.
@@ -113,7 +109,7 @@ async fn interrupted() {
     }
 }
 
-fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
+pub(crate) fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
     let engine_options = args.speculate.options()?;
     let weights = load::weights_within(path, &args.compute)?;
     let codec = load::codec(&weights)?;

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::name;
 
@@ -15,7 +17,7 @@ const FILE: &str = "box.json";
 const BYTES_MAX: u64 = 64 << 10;
 
 /// The box as its daemon knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BoxState {
     pub(crate) name: String,
     /// What the box calls itself where another device has its name.
@@ -24,6 +26,40 @@ pub(crate) struct BoxState {
     /// Until somebody has claimed the box.
     pub(crate) claim_code: Option<String>,
     pub(crate) model: ModelState,
+    /// What an installation does, or did last; and whether a stick waits for a word.
+    #[serde(default)]
+    pub(crate) update: UpdateState,
+}
+
+/// What of updates the console shows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UpdateState {
+    /// The stick that was plugged in, in words.
+    pub(crate) stick: Option<String>,
+    pub(crate) progress: Option<update::Progress>,
+}
+
+/// Where the daemon's parts say how they are, and whoever shows it looks. Clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Board(Arc<watch::Sender<BoxState>>);
+
+impl Board {
+    pub(crate) fn new(state: BoxState) -> Self {
+        Self(Arc::new(watch::channel(state).0))
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut BoxState)) {
+        self.0.send_modify(change);
+    }
+
+    /// Those who look are told only where `change` says that something changed.
+    pub(crate) fn change_if(&self, change: impl FnOnce(&mut BoxState) -> bool) {
+        self.0.send_if_modified(change);
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<BoxState> {
+        self.0.subscribe()
+    }
 }
 
 /// The model's part of it.
@@ -41,7 +77,14 @@ pub(crate) enum ModelState {
 impl BoxState {
     pub(crate) fn new(name: String, claim_code: Option<String>, model: ModelState) -> Self {
         let unique_name = name::unique(&name);
-        Self { unique_name, name, version: env!("CARGO_PKG_VERSION").into(), claim_code, model }
+        Self {
+            unique_name,
+            name,
+            version: env!("CARGO_PKG_VERSION").into(),
+            claim_code,
+            model,
+            update: UpdateState::default(),
+        }
     }
 
     /// Writes it whole or not at all.

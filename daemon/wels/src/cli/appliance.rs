@@ -22,6 +22,16 @@ pub(crate) struct Console {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Stick {
+    /// The stick's partition, or the whole of it; to try it out, an image of a bundle or a folder.
+    #[arg(value_name = "DEVICE")]
+    pub(crate) device: PathBuf,
+    /// Where the daemon has its door: its runtime folder.
+    #[arg(long, value_name = "DIR", default_value = crate::appliance::RUNTIME)]
+    pub(crate) runtime: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Health {
     /// How long the daemon may take to be well, e.g. 90s or 20min.
     #[arg(long, value_name = "TIME", default_value = "1min", value_parser = duration)]

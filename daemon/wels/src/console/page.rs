@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
+use update::{Progress, Step};
 
 use super::qr;
-use crate::appliance::{BoxState, ModelState};
+use crate::appliance::{BoxState, ModelState, UpdateState};
 
 const COLUMNS: usize = 80;
 const LINES_MAX: usize = 24;
 
 /// Everything that is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Facts {
     /// Absent while the daemon is not up.
     pub(super) daemon: Option<BoxState>,
@@ -49,7 +50,7 @@ pub(super) fn page(facts: &Facts, chinese: bool) -> String {
 }
 
 /// What the daemon says of itself.
-fn told(daemon: &BoxState, say: impl Fn(&str, &str) -> String) -> Vec<String> {
+fn told(daemon: &BoxState, say: impl Fn(&str, &str) -> String + Copy) -> Vec<String> {
     let mut text = Vec::new();
     if let Some(code) = &daemon.claim_code {
         text.push(say("Code that makes it yours:", "认领码："));
@@ -66,7 +67,50 @@ fn told(daemon: &BoxState, say: impl Fn(&str, &str) -> String) -> Vec<String> {
             text.extend([say("The model cannot be served:", "模型无法使用："), format!("  {reason}")]);
         }
     }
+    text.extend(update(&daemon.update, say));
     text
+}
+
+/// What came on a stick, and what is done with it.
+fn update(state: &UpdateState, say: impl Fn(&str, &str) -> String) -> Vec<String> {
+    let mut text = Vec::new();
+    match &state.progress {
+        Some(progress) if progress.error.is_some() => {
+            let reason = progress.error.as_ref().map_or("", |failure| failure.message.as_str());
+            text.extend([say("It did not work:", "未成功："), format!("  {reason}")]);
+        }
+        Some(progress) => {
+            text.push(format!("{}: {}", progress.title, step(progress, &say)));
+            if progress.stick_may_go && progress.step != Step::Done {
+                text.push(say("The stick may be pulled out", "可以拔出 U 盘"));
+            }
+            if progress.stalled {
+                text.push(say("Nothing has moved for a while", "已有一段时间没有进展"));
+            }
+        }
+        None => {}
+    }
+    if let Some(stick) = state.stick.as_ref().filter(|_| state.progress.is_none()) {
+        text.extend([say("A stick (more on the page):", "U 盘（详见网页）："), format!("  {stick}")]);
+    }
+    text
+}
+
+/// What is being done, and how far it is.
+fn step(progress: &Progress, say: impl Fn(&str, &str) -> String) -> String {
+    let words = match progress.step {
+        Step::Prepare => say("making room", "准备空间"),
+        Step::Copy => say("copying", "正在复制"),
+        Step::Check => say("checking", "正在校验"),
+        Step::Settle => say("settling", "正在整理"),
+        Step::Test => say("testing", "正在测试"),
+        Step::Switch => say("switching", "正在切换"),
+        Step::Done => say("done", "完成"),
+    };
+    match (progress.bytes_done * 100).checked_div(progress.bytes_total) {
+        Some(percent) if progress.step != Step::Done => format!("{words}, {percent} %"),
+        _ => words,
+    }
 }
 
 fn url(address: &IpAddr) -> String {

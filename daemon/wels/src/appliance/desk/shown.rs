@@ -1,0 +1,174 @@
+//! What the page shows, as JSON.
+
+use std::path::Path;
+
+use serde::Serialize;
+use update::{Abandoned, Agreed, Because, Installed, Kind, Progress, Version};
+
+use super::look::Content;
+use super::{Places, Seen};
+use crate::appliance::{FellBack, fell_back};
+use crate::bundle;
+
+/// What changes only when something was installed.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    installed: Installed,
+    model: Line,
+    system: Line,
+    trust: Trusted,
+    fell_back: Option<FellBack>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Line {
+    current: Option<Named>,
+    previous: Option<Named>,
+}
+
+/// A version with what people call it.
+#[derive(Debug, Serialize)]
+struct Named {
+    name: String,
+    title: String,
+    version: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Trusted {
+    root: Option<String>,
+    keys: Vec<Key>,
+}
+
+#[derive(Debug, Serialize)]
+struct Key {
+    name: String,
+    fingerprint: String,
+    because: Because,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    model: &'a Line,
+    system: &'a Line,
+    system_version: &'static str,
+    restart_wanted: bool,
+    fell_back: &'a Option<FellBack>,
+    abandoned: Option<GivenUp<'a>>,
+    stick: Option<ShownStick<'a>>,
+    progress: Option<&'a Progress>,
+    trust: &'a Trusted,
+    appliance: bool,
+}
+
+#[derive(Serialize)]
+struct GivenUp<'a> {
+    name: &'a str,
+    version: u64,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct ShownStick<'a> {
+    id: &'a str,
+    device: &'a str,
+    label: &'a str,
+    size_bytes: u64,
+    writable: bool,
+    content: &'a Content,
+    backups: &'a [()],
+}
+
+impl Lines {
+    /// What is installed and believed; what can't be read is shown as nothing, and said where it is used.
+    pub(super) fn read(places: &Places) -> Self {
+        let trust = bundle::trust(&places.state).ok();
+        let lines = Self {
+            trust: trust.as_ref().map(trusted).unwrap_or_default(),
+            fell_back: fell_back(&places.state),
+            ..Self::default()
+        };
+        let Some(models) = &places.models else { return lines };
+        let installed = Installed::read(models).unwrap_or_default();
+        let named = |version: &Option<Version>| version.as_ref().map(|version| named(models, version));
+        let line = |kind| {
+            let line: &update::Line = installed.line(kind);
+            Line { current: named(&line.current), previous: named(&line.previous) }
+        };
+        Self { model: line(Kind::Model), system: line(Kind::System), installed, ..lines }
+    }
+
+    pub(super) fn agreed(&self) -> Option<Agreed> {
+        self.installed.agreed
+    }
+
+    pub(super) fn previous_model(&self) -> Option<Version> {
+        self.installed.model.previous.clone()
+    }
+}
+
+fn trusted(trust: &update::Trust) -> Trusted {
+    let released = trust.list().map_or(&[][..], |list| &list.release);
+    let key = |(named, because): (&update::NamedKey, Because)| Key {
+        name: named.name.clone(),
+        fingerprint: named.key.fingerprint(),
+        because,
+    };
+    let released = released.iter().map(|key| (key, Because::Release));
+    let added = trust.added().iter().map(|key| (key, Because::Added));
+    Trusted {
+        root: trust.root().map(|root| root.fingerprint()),
+        keys: released.chain(added).map(key).collect(),
+    }
+}
+
+fn named(models: &Path, version: &Version) -> Named {
+    let manifest = update::installed_manifest(&version.folder(models));
+    Named {
+        name: version.name.clone(),
+        title: manifest.as_ref().map_or_else(|| version.name.clone(), |manifest| manifest.title.clone()),
+        version: version.version,
+        bytes: manifest.map_or(0, |manifest| manifest.bytes()),
+    }
+}
+
+/// What people call the version in `folder`.
+pub(super) fn title(folder: &Path, name: &str) -> String {
+    update::installed_manifest(folder).map_or_else(|| name.to_owned(), |manifest| manifest.title)
+}
+
+/// The whole state.
+pub(super) fn json(
+    places: &Places,
+    lines: &Lines,
+    seen: Option<&Seen>,
+    progress: Option<&Progress>,
+) -> String {
+    let abandoned = lines.installed.abandoned.as_ref().map(|Abandoned { version, reason }| GivenUp {
+        name: &version.name,
+        version: version.version,
+        reason,
+    });
+    let shown = Shown {
+        model: &lines.model,
+        system: &lines.system,
+        system_version: env!("CARGO_PKG_VERSION"),
+        restart_wanted: false,
+        fell_back: &lines.fell_back,
+        abandoned,
+        stick: seen.map(|Seen { stick, content, .. }| ShownStick {
+            id: &stick.id,
+            device: &stick.hello.device,
+            label: &stick.hello.label,
+            size_bytes: stick.hello.bytes,
+            writable: stick.folder().is_some(),
+            content,
+            backups: &[],
+        }),
+        progress,
+        trust: &lines.trust,
+        appliance: places.runtime.is_some(),
+    };
+    serde_json::to_string(&shown).expect("names and numbers become JSON")
+}
