@@ -12,7 +12,11 @@ use crate::Error;
 /// The file can't be opened, or SQLite's check finds something wrong: the error names it.
 pub fn check(path: &Path) -> Result<(), Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    check_open(path, &Connection::open_with_flags(path, flags)?)
+}
+
+/// [`check`], of a database that is open.
+pub(crate) fn check_open(path: &Path, connection: &Connection) -> Result<(), Error> {
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(Error::Damaged { path: path.to_owned(), found }) }
 }

@@ -55,3 +55,10 @@ pub enum Error {
     #[error("the store has stopped working on this request")]
     Closed,
 }
+
+impl Error {
+    /// Whether there was no room.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+}

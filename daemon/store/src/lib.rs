@@ -16,6 +16,7 @@
 //! `writer.rs`, then `messages.rs`.
 
 mod audit;
+mod carry;
 mod chats;
 mod check;
 mod claim;
@@ -34,6 +35,7 @@ mod users;
 mod writer;
 
 pub use audit::AuditEntry;
+pub use carry::{copy_out, take_in};
 pub use chats::{CHATS_LISTED_MAX, Chat};
 pub use check::check;
 pub use claim::ClaimError;

@@ -26,12 +26,27 @@ fn nothing(_: &Transaction<'_>) -> Result<(), Error> {
 
 /// Brings the database to [`SCHEMA_VERSION`]; each step is a transaction, so a power cut resumes where it was.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    let found: usize =
-        connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+    let found = version(connection)?;
     if found > SCHEMA_VERSION {
         return Err(Error::SchemaTooNew { found, known: SCHEMA_VERSION });
     }
-    for (idx, migration) in MIGRATIONS.iter().enumerate().skip(found) {
+    apply(connection, found, SCHEMA_VERSION)
+}
+
+/// The version that a database has.
+pub(crate) fn version(connection: &Connection) -> Result<usize, Error> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize)
+}
+
+/// An empty database in memory, as version `version` made them.
+pub(crate) fn empty(version: usize) -> Result<Connection, Error> {
+    let mut connection = Connection::open_in_memory()?;
+    apply(&mut connection, 0, version)?;
+    Ok(connection)
+}
+
+fn apply(connection: &mut Connection, from: usize, to: usize) -> Result<(), Error> {
+    for (idx, migration) in MIGRATIONS[..to].iter().enumerate().skip(from) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration.sql)?;
         (migration.then)(&transaction)?;

@@ -17,7 +17,7 @@ use crate::migrate::migrate;
 const ORDERS_MAX: usize = 256;
 
 /// Patience with another process that holds the file (a backup, a curious admin).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepared statements kept.
 const STATEMENTS_MAX: usize = 128;
