@@ -12,6 +12,7 @@ use crate::workspace::Workspace;
 const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["engine", "text", "store"]),
     ("update", &["weights", "store"]),
+    ("backup", &["store"]),
     ("engine", &["model", "text"]),
     ("model", &["gpu", "shaders", "kernels", "experts", "weights", "tensor"]),
     ("gpu", &["shaders", "tensor"]),
@@ -89,7 +90,7 @@ fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {
 
 /// Every crate that an arrow or a chain of arrows leads to.
 fn below(name: &str) -> BTreeSet<&'static str> {
-    let top = ["api", "update", "engine", "model", "store"];
+    let top = ["api", "update", "backup", "engine", "model", "store"];
     let mut queue: Vec<&'static str> = if name == BINARY { top.to_vec() } else { direct(name).to_vec() };
     let mut found = BTreeSet::new();
     while let Some(next) = queue.pop() {
