@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
-use serde::{Deserialize, Serialize};
 
 use crate::key_list::KeyLists;
-use crate::keys::{PublicKey, Purpose, SecretKey, Signature};
+use crate::keys::{Purpose, SecretKey};
 use crate::layout::{self, Bits, Index, Layout};
 use crate::manifest::{Chunk, MANIFEST_BYTES_MAX, Manifest};
+use crate::signed::{SignatureFile, believe, signature_file, signing_key};
 use crate::stream::{self, FOLDER, Stream};
 use crate::trust::{Signer, Trust};
 use crate::{Error, Role, Sha256, gpt, tar};
@@ -20,14 +20,6 @@ use crate::{Error, Role, Sha256, gpt, tar};
 /// How long a measurement of reading goes on, and over how much.
 const MEASURE_TIME: Duration = Duration::from_millis(700);
 const MEASURE_BYTES: u64 = 96 << 20;
-
-/// `manifest.sig`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignatureFile {
-    key: PublicKey,
-    signature: Signature,
-}
 
 /// An opened carrier, nothing of which is believed yet.
 #[derive(Debug)]
@@ -96,7 +88,7 @@ impl Carrier {
 
     /// The fingerprint of the key that signed it, as it says itself; `None` where nobody has.
     pub fn claimed_fingerprint(&self) -> Option<String> {
-        self.signature_file().ok().map(|file| file.key.fingerprint())
+        signature_file(self.path(), &self.signature).ok().map(|file| file.key.fingerprint())
     }
 
     /// Believes it, if a key that `trust` knows signed it, or one of a newer list that it brings. What the list changes is
@@ -106,14 +98,9 @@ impl Carrier {
     /// The signature is wrong, or by a stranger; or the manifest is.
     pub fn check(self, trust: &Trust) -> Result<(Bundle, Trust), Error> {
         let mut trust = trust.clone();
-        let file = self.signature_file()?;
-        if !file.key.verifies(Purpose::Manifest, &self.manifest, &file.signature) {
-            return Err(Error::BadSignature { path: self.path().to_owned() });
-        }
+        let key = signing_key(self.path(), &self.manifest, &self.signature)?;
         trust.learn(&self.key_lists()?)?;
-        let fingerprint = file.key.fingerprint();
-        let unknown = || Error::UnknownKey { path: self.path().to_owned(), fingerprint };
-        let signer = trust.signer(&file.key).ok_or_else(unknown)?;
+        let signer = believe(self.path(), &key, &trust)?;
         Ok((self.bundle(Some(signer))?, trust))
     }
 
@@ -123,14 +110,6 @@ impl Carrier {
     /// The manifest is wrong.
     pub fn unchecked(self) -> Result<Bundle, Error> {
         self.bundle(None)
-    }
-
-    fn signature_file(&self) -> Result<SignatureFile, Error> {
-        let path = || self.path().to_owned();
-        if self.signature.iter().all(u8::is_ascii_whitespace) {
-            return Err(Error::Unsigned { path: path() });
-        }
-        serde_json::from_slice(&self.signature).map_err(|_| Error::BadSignature { path: path() })
     }
 
     /// The lists of release keys that it brings.

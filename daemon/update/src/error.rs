@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::manifest::Kind;
-use crate::{gpt, key_list, manifest};
+use crate::{gpt, key_list, manifest, system};
 
 /// A bundle that can't be made, read, believed or installed.
 #[derive(Debug, thiserror::Error)]
@@ -251,6 +251,14 @@ pub enum Error {
         /// Version.
         version: u64,
     },
+    /// A system version that can't be put into its slot, or gone to.
+    #[error("{}: {problem}", path.display())]
+    System {
+        /// The drive, the boot partition, or the version's folder.
+        path: PathBuf,
+        /// What is wrong.
+        problem: system::Problem,
+    },
     /// A target that is already there.
     #[error("{}: exists already; choose another name or remove it", path.display())]
     Exists {
@@ -324,6 +332,7 @@ impl Error {
             Self::NoPrevious { .. } => "no_previous",
             Self::NotInstalled { .. } => "not_installed",
             Self::InUse { .. } => "in_use",
+            Self::System { problem, .. } => problem.code(),
             Self::Exists { .. } => "exists",
             Self::Source { .. } => "bad_source",
             Self::RefusedDevice { .. } => "refused_device",

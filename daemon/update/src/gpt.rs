@@ -100,13 +100,13 @@ fn entries(part: &Range<u64>, seed: &[u8; 32]) -> Vec<u8> {
     entry.extend((part.end / SECTOR - 1).to_le_bytes());
     // Bit 60: read-only; bit 63: don't mount by yourself.
     entry.extend((1_u64 << 60 | 1 << 63).to_le_bytes());
-    entry.extend(label());
+    entry.extend(label_bytes(LABEL));
     entry.resize(ENTRIES_BYTES as usize, 0);
     entry
 }
 
-fn label() -> Vec<u8> {
-    let mut label: Vec<u8> = LABEL.encode_utf16().flat_map(u16::to_le_bytes).collect();
+fn label_bytes(label: &str) -> Vec<u8> {
+    let mut label: Vec<u8> = label.encode_utf16().flat_map(u16::to_le_bytes).collect();
     label.resize(LABEL_BYTES, 0);
     label
 }
@@ -166,7 +166,15 @@ pub fn find(read_at: &ReadAt<'_>, device_bytes: u64) -> Result<Range<u64>, Probl
     }
 }
 
-fn find_by(read_at: &ReadAt<'_>, sectors: u64, header_at: u64) -> Result<Range<u64>, Problem> {
+/// One of a table's two copies, its sums right.
+pub(crate) struct Copy {
+    pub(crate) header: [u8; SECTOR as usize],
+    pub(crate) entries: Vec<u8>,
+    pub(crate) entry_bytes: usize,
+}
+
+/// Reads the copy whose header lies in a sector.
+pub(crate) fn read_copy(read_at: &ReadAt<'_>, sectors: u64, header_at: u64) -> Result<Copy, Problem> {
     let mut header = [0; SECTOR as usize];
     read_at(&mut header, header_at * SECTOR)?;
     let entry_bytes = check_header(&header, header_at)?;
@@ -181,9 +189,17 @@ fn find_by(read_at: &ReadAt<'_>, sectors: u64, header_at: u64) -> Result<Range<u
     if crc32fast::hash(&entries) != u32_at(&header, 88) {
         return Err(Problem::Damaged("checksum of its entries"));
     }
-    let (label, none) = (label(), [0; 16]);
-    let is_ours = |entry: &&[u8]| entry[..16] != none && entry[56..56 + LABEL_BYTES] == label[..];
-    let ours: Vec<_> = entries.chunks_exact(entry_bytes as usize).filter(is_ours).collect();
+    Ok(Copy { header, entries, entry_bytes: entry_bytes as usize })
+}
+
+/// Whether an entry is a partition of this label.
+pub(crate) fn is_labelled(entry: &[u8], label: &str) -> bool {
+    entry[..16] != [0; 16] && entry[56..56 + LABEL_BYTES] == label_bytes(label)[..]
+}
+
+fn find_by(read_at: &ReadAt<'_>, sectors: u64, header_at: u64) -> Result<Range<u64>, Problem> {
+    let Copy { entries, entry_bytes, .. } = read_copy(read_at, sectors, header_at)?;
+    let ours: Vec<_> = entries.chunks_exact(entry_bytes).filter(|entry| is_labelled(entry, LABEL)).collect();
     let [entry] = ours[..] else { return Err(Problem::Partitions(ours.len())) };
     let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
     if first < 2 || last < first || last >= sectors {
@@ -215,10 +231,10 @@ fn check_header(header: &[u8; SECTOR as usize], at: u64) -> Result<u64, Problem>
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }

@@ -100,6 +100,9 @@ pub struct Installed {
     /// The version whose test began last, and how often it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tests: Option<Tests>,
+    /// The manifest's hash of the system version that was put into its slot and has not been settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put: Option<Sha256>,
 }
 
 impl Installed {
@@ -137,7 +140,7 @@ impl Installed {
         if self.abandoned.as_ref().is_some_and(|abandoned| abandoned.version == version) {
             self.abandoned = None;
         }
-        self.forget_agreed(version.id);
+        self.forget(version.id);
         self.tests = None;
         let line = self.line_mut(kind);
         if line.current.as_ref() != Some(&version) {
@@ -147,7 +150,7 @@ impl Installed {
 
     /// `version` failed its test.
     pub(crate) fn abandon(&mut self, version: Version, reason: String) {
-        self.forget_agreed(version.id);
+        self.forget(version.id);
         self.tests = None;
         self.abandoned = Some(Abandoned { version, reason });
     }
@@ -157,8 +160,10 @@ impl Installed {
         self.agreed.is_some_and(|agreed| agreed.id == id)
     }
 
-    fn forget_agreed(&mut self, id: Sha256) {
+    /// It is settled what becomes of a bundle.
+    fn forget(&mut self, id: Sha256) {
         self.agreed.take_if(|agreed| agreed.id == id);
+        self.put.take_if(|put| *put == id);
     }
 
     /// Whether a version waits for its test, given that it is at its place: it never served, and wasn't given up; or an

@@ -29,7 +29,7 @@
 //! decoded, and its plain bytes after. There is no clock in it: a stick from last year installs.
 //!
 //! This crate is sync, and knows neither models nor HTTP: it uses no other crate of the workspace. Start reading at
-//! `manifest.rs`, then `carrier.rs` and `install/mod.rs`.
+//! `manifest.rs`, then `carrier.rs` and `install/mod.rs`; the system's own versions go on in `system/mod.rs`.
 
 mod carrier;
 mod coding;
@@ -46,7 +46,9 @@ mod layout;
 pub mod manifest;
 mod plain_path;
 mod progress;
+mod signed;
 mod stream;
+pub mod system;
 mod tar;
 mod trust;
 mod verify;

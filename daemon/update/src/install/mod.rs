@@ -12,6 +12,7 @@
 //! moment the power may go: a folder at its place is whole, and `.installed.json` names one that is there.
 
 mod journal;
+mod kept;
 mod local;
 mod preview;
 mod stage;
@@ -25,10 +26,10 @@ use tracing::{info, warn};
 pub use self::local::installed_manifest;
 pub use self::preview::{Preview, Verdict, verify_installed};
 use crate::carrier::Bundle;
-use crate::installed::{Agreed, Installed, Tests, Version};
+use crate::installed::{Installed, Tests, Version};
 use crate::manifest::{Kind, Manifest};
 use crate::progress::{Monitor, Step};
-use crate::{Error, Sha256, files};
+use crate::{Error, files};
 
 /// The manifest and its signature, kept with what they installed.
 pub(crate) const BUNDLE_FILES: [&str; 2] = ["bundle.json", "bundle.sig"];
@@ -98,55 +99,11 @@ impl Installer {
         Ok(installer)
     }
 
-    /// An administrator wants a bundle that was shown: kept over restarts until it is installed, given up, or withdrawn.
-    /// What was agreed to before is forgotten: one copy is under way at a time.
-    ///
-    /// # Errors
-    /// The folder can't be written.
-    pub fn agree(&mut self, id: Sha256, allow_older: bool) -> Result<(), Error> {
-        self.set_agreed(Some(Agreed { id, allow_older }))
-    }
-
-    /// The bundle that is to be installed as soon as its stick is there.
-    pub fn agreed(&self) -> Option<Agreed> {
-        self.installed.agreed
-    }
-
-    /// The bundle is no longer wanted; what was copied is kept.
-    ///
-    /// # Errors
-    /// The folder can't be written.
-    pub fn withdraw(&mut self) -> Result<(), Error> {
-        self.set_agreed(None)
-    }
-
-    fn set_agreed(&mut self, agreed: Option<Agreed>) -> Result<(), Error> {
-        if self.installed.agreed == agreed {
-            return Ok(());
-        }
-        self.save(Installed { agreed, ..self.installed.clone() })
-    }
-
     /// Makes it what is installed, on the disk first.
     fn save(&mut self, next: Installed) -> Result<(), Error> {
         next.write(&self.models)?;
         self.installed = next;
         Ok(())
-    }
-
-    /// The newest version of a kind that is at its place, whole, and waits for its test: the power went between the copy and
-    /// the test. Test it as what [`Self::stage`] returns.
-    ///
-    /// # Errors
-    /// The folder can't be read.
-    pub fn pending(&self, kind: Kind) -> Result<Option<Trial>, Error> {
-        let trials = self.versions()?.into_iter().filter_map(|((name, version), path)| {
-            let (manifest, id) = local::read_manifest(&path)?;
-            let version = Version { name, version, id };
-            let is_pending = manifest.kind == kind && self.installed.awaits_test(kind, &version);
-            is_pending.then_some(Trial { kind, version, path })
-        });
-        Ok(trials.max_by_key(|trial| (self.installed.wants(trial.version.id), trial.version.version)))
     }
 
     /// What is installed.
@@ -222,15 +179,21 @@ impl Installer {
     /// The folder can't be written.
     pub fn commit(&mut self, trial: &Trial, monitor: &Monitor) -> Result<(), Error> {
         monitor.step(Step::Switch, 0, 0);
+        self.serve(trial).inspect_err(|error| monitor.fail(error))?;
+        monitor.step(Step::Done, 0, 0);
+        Ok(())
+    }
+
+    /// As [`Self::commit`], where nobody looks on.
+    pub(crate) fn serve(&mut self, trial: &Trial) -> Result<(), Error> {
         let mut next = self.installed.clone();
         next.switch(trial.kind, trial.version.clone());
-        self.save(next).inspect_err(|error| monitor.fail(error))?;
+        self.save(next)?;
         info!(name = trial.version.name, version = trial.version.version, "serves");
         // It serves; what can't be removed now is removed next time.
         if let Err(error) = self.remove_old() {
             warn!(%error, "an old version could not be removed");
         }
-        monitor.step(Step::Done, 0, 0);
         Ok(())
     }
 
@@ -244,18 +207,6 @@ impl Installer {
         self.save(next)?;
         self.finish_abandon()?;
         self.empty_trash()
-    }
-
-    /// What was given up goes, also where the power went before it could; but not what is kept for a rollback, or what an
-    /// administrator wants to try again.
-    fn finish_abandon(&self) -> Result<(), Error> {
-        let Some(version) = self.installed.abandoned.as_ref().map(|abandoned| &abandoned.version) else {
-            return Ok(());
-        };
-        let path = version.folder(&self.models);
-        let is_kept = self.installed.is_kept(&version.name, version.version);
-        let is_wanted = is_kept || self.installed.wants(version.id);
-        if is_wanted || preview::id_of(&path) != Some(version.id) { Ok(()) } else { self.discard(&path) }
     }
 
     /// Back to what served before; what serves now is what a second call goes back to.

@@ -7,6 +7,7 @@
     reason = "test code; no test uses all of it"
 )]
 
+pub mod drive;
 pub mod fuse;
 
 use std::fs;
