@@ -7,6 +7,7 @@
     reason = "test code; no test uses all of it"
 )]
 
+pub mod cord;
 pub mod drive;
 pub mod fuse;
 
