@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use support::Shop;
+use support::drive::{SECTOR, System, drive, efi};
 
 /// Set to write them anew.
 const WRITE: &str = "WELS_WRITE_SEEDS";
@@ -28,9 +29,26 @@ fn the_fuzzers_seeds_are_what_is_written_today() {
         ("stream", b's', stream.to_vec()),
         ("table", b't', table),
     ];
-    let seeds_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/bundle");
+    keep("bundle", &seeds);
+}
+
+#[test]
+fn so_are_those_of_the_system() {
+    let system = System::new("0.1.0", 1);
+    let sections = [
+        (b".osrel\0\0", b"IMAGE_VERSION=0.1.0\n".to_vec()),
+        (b".cmdline", format!("roothash={}", system.root_hash).into_bytes()),
+    ];
+    let disk = drive(&system, None);
+    let table = [&disk[..34 * SECTOR], &disk[disk.len() - 34 * SECTOR..]].concat();
+    keep("system", &[("boot_file", b'b', efi(&sections)), ("drive", b'd', table)]);
+}
+
+/// Compares the seeds of a target, or writes them.
+fn keep(target: &str, seeds: &[(&str, u8, Vec<u8>)]) {
+    let seeds_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
     for (name, kind, bytes) in seeds {
-        let seed = [&[kind], &bytes[..]].concat();
+        let seed = [&[*kind], &bytes[..]].concat();
         let path = seeds_folder.join(name);
         if std::env::var_os(WRITE).is_some() {
             fs::create_dir_all(&seeds_folder).unwrap();
