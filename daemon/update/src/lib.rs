@@ -59,7 +59,8 @@ pub use create::{CreateOptions, Target, create};
 pub use error::Error;
 pub use hash::Sha256;
 pub use install::{
-    Installer, Options, Preview, Staged, Trial, Verdict, installed_manifest, verify_installed,
+    Installer, Options, Preview, Staged, Trial, Verdict, installed_manifest, installed_versions,
+    verify_installed,
 };
 pub use installed::{Abandoned, Agreed, Installed, Line, Tests, Version};
 pub use key_list::{KeyList, KeyLists, NamedKey};

@@ -202,6 +202,12 @@ fn the_previous_version_stays_and_older_ones_go() {
     assert!(matches!(installer.rollback(Kind::System), Err(Error::NoPrevious { .. })));
     assert!(matches!(installer.remove("tiny", 3), Err(Error::InUse { .. })));
     assert!(matches!(installer.remove("tiny", 9), Err(Error::NotInstalled { .. })));
+    installer.remove("tiny", 2).unwrap();
+    assert!(!two.exists());
+    assert!(
+        matches!(installer.rollback(Kind::Model), Err(Error::NoPrevious { .. })),
+        "there is none any more"
+    );
 }
 
 #[test]

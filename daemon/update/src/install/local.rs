@@ -30,7 +30,7 @@ impl Local {
     /// Reads the manifests of all installed versions.
     pub(super) fn read(models: &Path, candidates: &[PathBuf]) -> Result<Self, Error> {
         let mut local = Self { candidates: candidates.to_vec(), ..Self::default() };
-        for folder in versions(models)?.into_values() {
+        for folder in installed_versions(models)?.into_values() {
             // Without a readable manifest a version is no help, and no hindrance.
             if let Some((manifest, _)) = read_manifest(&folder) {
                 local.add(&folder, &manifest);
@@ -113,8 +113,11 @@ pub(super) fn read_manifest(folder: &Path) -> Option<(Manifest, Sha256)> {
     Some((Manifest::parse(&bytes).ok()?, Sha256::of(&bytes)))
 }
 
-/// The versions at their places, by name and counter.
-pub(super) fn versions(models: &Path) -> Result<BTreeMap<(String, u64), PathBuf>, Error> {
+/// The versions at their places, by name and counter: those that serve or did, and others.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn installed_versions(models: &Path) -> Result<BTreeMap<(String, u64), PathBuf>, Error> {
     let mut versions = BTreeMap::new();
     for folder in entries(models)? {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();

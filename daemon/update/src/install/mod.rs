@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-pub use self::local::installed_manifest;
+pub use self::local::{installed_manifest, installed_versions};
 pub use self::preview::{Preview, Verdict, verify_installed};
 use crate::carrier::Bundle;
 use crate::installed::{Installed, Tests, Version};
@@ -224,17 +224,28 @@ impl Installer {
         Ok(path)
     }
 
-    /// Removes a version that isn't used.
+    /// Removes a version that doesn't serve. Where a rollback would go to it, there is nothing to go back to any more.
     ///
     /// # Errors
-    /// It serves, or would after a rollback; or it isn't there.
+    /// It serves, or isn't there.
     pub fn remove(&mut self, name: &str, version: u64) -> Result<(), Error> {
         let owned = || name.to_owned();
-        if self.installed.is_kept(name, version) {
+        let is_it = |kept: &Option<Version>| {
+            kept.as_ref().is_some_and(|kept| kept.name == name && kept.version == version)
+        };
+        let lines = [&self.installed.model, &self.installed.system];
+        if lines.iter().any(|line| is_it(&line.current)) {
             return Err(Error::InUse { name: owned(), version });
         }
         let path = self.versions()?.remove(&(owned(), version));
         let path = path.ok_or_else(|| Error::NotInstalled { name: owned(), version })?;
+        if lines.iter().any(|line| is_it(&line.previous)) {
+            let mut next = self.installed.clone();
+            for line in [&mut next.model, &mut next.system] {
+                line.previous.take_if(|previous| previous.name == name && previous.version == version);
+            }
+            self.save(next)?;
+        }
         self.discard(&path)?;
         self.empty_trash()
     }
@@ -244,7 +255,7 @@ impl Installer {
     /// # Errors
     /// The folder can't be read.
     pub fn versions(&self) -> Result<BTreeMap<(String, u64), PathBuf>, Error> {
-        local::versions(&self.models)
+        installed_versions(&self.models)
     }
 
     /// Of each name the newest version stays, besides what serves and what did before.
