@@ -97,6 +97,7 @@ const UPDATES = [
   ['POST', '/api/admin/updates/install', ({ box, body }) => void box.updates.install(body)],
   ['POST', '/api/admin/updates/stop', ({ box }) => void box.updates.stop()],
   ['POST', '/api/admin/updates/rollback', ({ box, body }) => void box.updates.rollBack(body)],
+  ['DELETE', '/api/admin/updates/versions/:id/:version', ({ box, id, version }) => void box.updates.remove(id, version)],
   ['POST', '/api/admin/updates/restart', ({ box }) => void box.updates.restart()],
   ['POST', '/api/admin/updates/dismiss', ({ box }) => void box.updates.dismiss()],
   ['POST', '/api/admin/updates/keys', ({ box, body }) => void box.updates.believe(body)],

@@ -49,22 +49,22 @@ async function handle(box, request, response) {
   const exported = /^\/api\/chats\/(\w+)\/export$/.exec(url.pathname);
   if (exported) return exportChat(box.chat(user, exported[1]), response);
 
-  const { handler, id } = route(request.method, url.pathname, user);
+  const { handler, id, version } = route(request.method, url.pathname, user);
   const signIn = (signedIn) => {
     response.setHeader('set-cookie', `sid=${box.openSession(signedIn, request.headers['user-agent'] ?? '')}; HttpOnly; SameSite=Strict; Path=/`);
     return box.state(signedIn);
   };
   const body = ['POST', 'PATCH'].includes(request.method) ? await readJson(request) : {};
-  sendJson(response, handler({ box, user, sid, id, body, signIn, query: url.searchParams }));
+  sendJson(response, handler({ box, user, sid, id, version, body, signIn, query: url.searchParams }));
 }
 
 function route(method, path, user) {
   for (const [wanted, pattern, handler, who] of ROUTES) {
-    const match = new RegExp(`^${pattern.replace(':id', '(\\w+)')}$`).exec(path);
+    const match = new RegExp(`^${pattern.replace(':id', '(?<id>[\\w.-]+)').replace(':version', '(?<version>\\d+)')}$`).exec(path);
     if (wanted !== method || !match) continue;
     if (who !== 'anyone' && !user) throw new Refusal(401, 'unauthorized');
     if (who === 'admin' && user.role !== 'admin') throw new Refusal(403, 'forbidden');
-    return { handler, id: match[1] };
+    return { handler, ...match.groups };
   }
   throw new Refusal(404, 'not_found');
 }

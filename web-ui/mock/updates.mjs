@@ -19,7 +19,7 @@ export class UpdateDesk {
       previous: { name: 'r1-distill-7b', title: 'DeepSeek-R1-Distill-Qwen-7B', version: 2, bytes: 4_683_073_024 },
     },
     system: { current: { name: 'wels', title: 'Wels 0.1.0', version: 1, bytes: 403_701_760 }, previous: null },
-    system_version: '0.1.0', restart_wanted: false, fell_back: null, abandoned: null, stick: null, progress: null,
+    others: [], system_version: '0.1.0', restart_wanted: false, fell_back: null, abandoned: null, stick: null, progress: null,
     trust: { root: '77aa 0c1e 94d2 bb05 3f6e a871 d2c9 4e10', keys: [RELEASE_KEY] },
     appliance: true,
   };
@@ -70,6 +70,17 @@ export class UpdateDesk {
     this.#work('rollback', previous, () => {
       if (kind === 'system') this.#wait({ current: previous, previous: current });
       else this.change({ model: { current: previous, previous: current } });
+    });
+  }
+
+  remove(name, version) {
+    const { model, others } = this.state;
+    const isIt = (it) => it?.name === name && String(it.version) === version;
+    if (isIt(model.current)) throw new Refusal(409, 'in_use');
+    if (!isIt(model.previous) && !others.some(isIt)) throw new Refusal(409, 'not_installed');
+    this.change({
+      model: isIt(model.previous) ? { ...model, previous: null } : model,
+      others: others.filter((it) => !isIt(it)),
     });
   }
 

@@ -70,6 +70,7 @@ fn table() -> Vec<Route> {
         route(Method::POST, "/api/admin/updates/install", Admin, post(ui::updates::install)),
         route(Method::POST, "/api/admin/updates/stop", Admin, post(ui::updates::stop)),
         route(Method::POST, "/api/admin/updates/rollback", Admin, post(ui::updates::rollback)),
+        route(Method::DELETE, "/api/admin/updates/versions/{name}/{version}", Admin, delete(ui::updates::remove)),
         route(Method::POST, "/api/admin/updates/restart", Admin, post(ui::updates::restart)),
         route(Method::POST, "/api/admin/updates/dismiss", Admin, post(ui::updates::dismiss)),
         route(Method::POST, "/api/admin/updates/keys", Admin, post(ui::updates::add_key)),

@@ -27,6 +27,13 @@ pub enum Wish {
         /// Of what.
         kind: Kind,
     },
+    /// Make room: a version that doesn't serve goes.
+    Remove {
+        /// Its name.
+        name: String,
+        /// Its counter.
+        version: u64,
+    },
     /// Start the box again.
     Restart,
     /// The last outcome was read.

@@ -85,6 +85,14 @@ function installSteps({ url, desk }, { page, screenshot }, { main, button, headi
       await heading('DeepSeek-R1-Distill-Qwen-7B, version 3, answers again').waitFor();
       await gotIt();
     }],
+    ['what is not wanted any more makes room', async () => {
+      await main.getByText(/^Versions that could be removed/).click();
+      await screenshot('updates-spare');
+      await main.getByRole('button', { name: /^Remove DeepSeek-R1-Distill-Qwen-14B/ }).click();
+      await confirm('Remove');
+      await main.getByText(/^Versions that could be removed/).waitFor({ state: 'detached' });
+      assert.equal(await button('Go back').count(), 0);
+    }],
   ];
 }
 

@@ -62,6 +62,8 @@ export const api = {
     request<void>('POST', '/api/admin/updates/install', { stick, bundle, allow_older: allowOlder }),
   stopUpdate: () => request<void>('POST', '/api/admin/updates/stop'),
   rollBack: (kind: UpdateKind) => request<void>('POST', '/api/admin/updates/rollback', { kind }),
+  removeVersion: (name: string, version: number) =>
+    request<void>('DELETE', `/api/admin/updates/versions/${id(name)}/${version}`),
   restartBox: () => request<void>('POST', '/api/admin/updates/restart'),
   dismissUpdate: () => request<void>('POST', '/api/admin/updates/dismiss'),
   /** Believes the public key in the text of its file. */

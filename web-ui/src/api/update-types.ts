@@ -6,6 +6,8 @@ export type UpdateKind = 'model' | 'system';
 export interface Updates {
   model: VersionLine;
   system: VersionLine;
+  /** Versions on the box that neither serve nor would after going back. */
+  others: InstalledVersion[];
   /** Of the system that runs, "0.1.0". */
   system_version: string;
   /** Another system is in place and waits for a restart. */

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive};
@@ -93,6 +94,16 @@ pub(crate) async fn rollback(
     JsonBody(rollback): JsonBody<Rollback>,
 ) -> Result<StatusCode> {
     wish(&app, Wish::Rollback { kind: rollback.kind }).await
+}
+
+/// `DELETE /api/admin/updates/versions/{name}/{version}`.
+pub(crate) async fn remove(
+    State(app): State<App>,
+    _: Admin,
+    version: std::result::Result<Path<(String, u64)>, PathRejection>,
+) -> Result<StatusCode> {
+    let Path((name, version)) = version.map_err(|_| Problem::not_found())?;
+    wish(&app, Wish::Remove { name, version }).await
 }
 
 /// `POST /api/admin/updates/restart`.
