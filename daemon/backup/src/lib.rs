@@ -42,6 +42,6 @@ pub use switch::{BEFORE, finish_restore};
 pub use watch::{Step, Watch};
 
 /// Characters that a passphrase for a new backup must have: whoever finds the stick can try as many as they like.
-pub const PASSPHRASE_CHARS_MIN: usize = 10;
+pub const PASSPHRASE_CHARS_MIN: usize = 12;
 /// Bytes that a passphrase may have.
 pub const PASSPHRASE_BYTES_MAX: usize = 1024;

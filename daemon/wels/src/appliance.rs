@@ -17,6 +17,7 @@ pub(crate) mod name;
 pub(crate) mod packs;
 mod serving;
 mod state;
+pub(crate) mod steward;
 mod sticks;
 mod supervisor;
 

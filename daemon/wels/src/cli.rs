@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Speculation;
 use experts::replay::synthetic::Law;
 
-pub(crate) use self::appliance::{Console, Health, Stick};
+pub(crate) use self::appliance::{Console, Health, Steward, Stick};
 pub(crate) use self::bundle::Bundle;
 pub(crate) use self::compute::{Compute, Precision};
 pub(crate) use self::plan::Plan;
@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Health(Health),
     /// Hand a stick that was plugged in to the daemon; the system starts this, as root.
     Stick(Stick),
+    /// Do for the daemon what it may not do itself; the system starts this, as root.
+    Steward(Steward),
     /// Make, sign, verify, write and install bundles: new models and systems on a stick.
     Bundle(Bundle),
 }

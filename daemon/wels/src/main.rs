@@ -20,6 +20,7 @@ mod pull;
 mod replay;
 mod serve;
 mod size;
+mod steward;
 mod stick;
 mod streaming;
 mod tokenize;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Console(args) => console::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Stick(args) => stick::run(&args),
+        Command::Steward(args) => steward::run(&args),
         Command::Bundle(args) => bundle::run(&args),
     };
     // Behind the commands, which have let go of what they opened.

@@ -14,6 +14,7 @@ use serde_json::json;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 use weights::Weights;
 
@@ -41,6 +42,9 @@ async fn serve(args: Serve) -> Result<ExitCode> {
     let state = state_dir(args.state.as_deref());
     std::fs::create_dir_all(&state)
         .with_context(|| format!("cannot make {}; choose another folder with --state", state.display()))?;
+    if let Some(restored) = backup::finish_restore(&state).context("a backup that was to be restored")? {
+        info!(made_ms = restored.made_ms, "a backup was restored");
+    }
     let database = state.join(DATABASE);
     let store = Store::open(&database).with_context(|| format!("cannot open {}", database.display()))?;
     let listener = listener(args.listen).await?;
@@ -51,11 +55,12 @@ async fn serve(args: Serve) -> Result<ExitCode> {
     first_model(&args, &serving).await?;
     let places = Places { models: args.models.clone(), state, runtime: appliance::runtime() };
     let (updates, door) = api::updates(Arc::default());
-    let desk = Desk::new(places, serving, board.clone(), door);
+    let end = CancellationToken::new();
+    let desk = Desk::new(places, serving, board.clone(), door, end.clone());
     let app = App::new(store.clone(), slot, Some(updates), config(&args)).await?;
     announce(&args, listener.local_addr()?.to_string(), code.as_deref());
     let beside = [tokio::spawn(appliance::supervise(store, board)), tokio::spawn(desk.attend())];
-    api::serve(listener, app, interrupted()).await;
+    api::serve(listener, app, interrupted(end)).await;
     beside.iter().for_each(JoinHandle::abort);
     Ok(ExitCode::SUCCESS)
 }
@@ -99,13 +104,14 @@ async fn first_model(args: &Arc<Serve>, serving: &Serving) -> Result<()> {
     tokio::task::spawn_blocking(begin).await.context("opening the model")?
 }
 
-/// Completes when the system or the person at the keyboard asks the daemon to end.
-async fn interrupted() {
+/// Completes when the system, the person at the keyboard or the daemon itself asks the daemon to end.
+async fn interrupted(end: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled at start");
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        () = end.cancelled() => {}
     }
 }
 

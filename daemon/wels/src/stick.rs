@@ -90,7 +90,7 @@ struct Opened {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(crate) enum Access {
     Read,
     Write,
 }
@@ -161,7 +161,7 @@ fn holds_bundle(file: &File) -> bool {
         && block[257..].starts_with(b"ustar")
 }
 
-fn mount(device: &Path, file_system: &str, access: Access) -> Result<OwnedFd> {
+pub(crate) fn mount(device: &Path, file_system: &str, access: Access) -> Result<OwnedFd> {
     let system = fsopen(file_system, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&system, "source", device)?;
     // What is on it belongs to nobody in particular; whoever has the descriptor may read it, and write where that is meant.

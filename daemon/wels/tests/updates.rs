@@ -54,7 +54,12 @@ fn a_new_model_is_installed_from_a_stick_and_taken_back() {
     assert_eq!(ada.outcome()["action"], "rollback");
     assert!(serves(&ada, OLD));
     wels.cut_power();
-    assert!(serves(&wels.signed_in(), OLD), "after a restart, too");
+    let ada = wels.signed_in();
+    assert!(serves(&ada, OLD), "after a restart, too");
+    // What is not wanted any more makes room; what serves stays.
+    assert_eq!(ada.delete("/api/admin/updates/versions/smol/1").1["error"]["code"], "in_use");
+    assert_eq!(ada.delete("/api/admin/updates/versions/smol/2").0, 204);
+    assert!(!wels.path("models/smol/2").exists() && ada.updates()["model"]["previous"].is_null());
 }
 
 #[test]
@@ -140,4 +145,35 @@ fn an_older_version_needs_a_second_yes() {
     assert_eq!(ada.install(true).0, 204);
     assert_eq!(ada.outcome()["error"], json!(null));
     assert!(serves(&ada, "Third"));
+}
+
+#[test]
+fn a_backup_goes_to_a_stick_and_becomes_another_box() {
+    let passphrase = "eels are not catfish";
+    let one = TestBox::start(|_| ());
+    let ada = one.claimed();
+    ada.post("/api/chats", &json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    let plugged = one.plug(folder.path());
+    let stick = ada.stick();
+    assert_eq!((&stick["writable"], &stick["backups"]), (&json!(true), &json!([])));
+    ada.done("/api/admin/backup", &json!({ "stick": stick["id"], "passphrase": passphrase }));
+    let outcome = ada.outcome();
+    assert_eq!((&outcome["action"], &outcome["error"]), (&"backup".into(), &json!(null)));
+    drop((plugged, one));
+
+    let mut other = TestBox::start(|_| ());
+    let bob = other.claimed_by("bob");
+    let _plugged = other.plug(folder.path());
+    let stick = bob.stick();
+    let file = &stick["backups"][0]["file"];
+    let wish = |passphrase: &str| json!({ "stick": stick["id"], "file": file, "passphrase": passphrase });
+    bob.done("/api/admin/restore", &wish("not what it was written with"));
+    assert_eq!(bob.outcome()["error"]["code"], "wrong_passphrase");
+    bob.done("/api/admin/restore", &wish(passphrase));
+    // The daemon ends; its service starts it anew.
+    other.daemon.wait().unwrap();
+    other.cut_power();
+    let ada = other.signed_in();
+    assert_eq!(ada.get("/api/chats")["chats"].as_array().unwrap().len(), 1);
 }

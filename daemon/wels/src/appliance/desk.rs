@@ -6,25 +6,29 @@
 //!                                                    └ agreed before a cut cord or a pulled stick: goes on by itself
 //! ```
 
+mod backups;
 mod install;
 mod look;
 mod shown;
+mod system;
+mod wishes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Kind, Refusal, Wish, Wished};
+use api::{Refusal, Wished};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
-use update::{Action, Failure, Monitor, Progress, Trial, Verdict};
+use update::system::{BootState, Settled};
+use update::{Monitor, Progress};
 
 use self::look::{Content, Found};
 use self::shown::Lines;
 use super::sticks::{self, News, Stick};
-use super::{Board, Serving, UpdateState};
-use crate::bundle;
+use super::{Board, ModelState, Serving, UpdateState, steward};
 
 /// How soon a stall is seen.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -54,6 +58,11 @@ enum Event {
     Moved,
     /// The job has ended.
     Ended,
+    /// What runs is known, and what became of a system's version.
+    Settled {
+        settled: Settled,
+        boots: BootState,
+    },
 }
 
 /// A stick, as far as it is known.
@@ -81,19 +90,32 @@ pub(crate) struct Desk {
     /// How the last job ended, until somebody has read it.
     last: Option<Progress>,
     lines: Lines,
+    /// What runs and what starts next; `None` where nobody can say.
+    boots: Option<BootState>,
+    /// Ends the daemon, so that it starts anew.
+    end: CancellationToken,
 }
 
 impl Desk {
-    pub(crate) fn new(places: Places, serving: Serving, board: Board, door: api::Desk) -> Self {
+    /// A desk that ends the daemon by `end` where it has to start anew.
+    pub(crate) fn new(
+        places: Places,
+        serving: Serving,
+        board: Board,
+        door: api::Desk,
+        end: CancellationToken,
+    ) -> Self {
         let (tell, events) = mpsc::unbounded_channel();
         let lines = Lines::read(&places);
-        Self { places, serving, board, door, tell, events, sticks: Vec::new(), job: None, last: None, lines }
+        let (sticks, job, last, boots) = (Vec::new(), None, None, None);
+        Self { places, serving, board, door, tell, events, sticks, job, last, lines, boots, end }
     }
 
     /// Works until the service ends.
     pub(crate) async fn attend(mut self) {
         self.open_the_door();
         self.go_on_with_trial();
+        self.settle();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -143,8 +165,30 @@ impl Desk {
                 self.last = self.job.take().map(|monitor| monitor.snapshot());
                 self.lines = Lines::read(&self.places);
                 self.look_at_sticks();
+                self.settle();
+            }
+            Event::Settled { settled, boots } => {
+                self.boots = Some(boots);
+                self.lines = Lines::read(&self.places);
+                if let (Settled::Write(trial), None) = (settled, &self.job) {
+                    self.start_put(trial);
+                }
             }
         }
+    }
+
+    /// Finds out what runs, and what became of a version of the system; where there is no steward there is none.
+    fn settle(&self) {
+        if !steward::is_there() {
+            return;
+        }
+        let (places, tell) = (self.places.clone(), self.tell.clone());
+        let is_well = !matches!(self.board.watch().borrow().model, ModelState::Failed { .. });
+        std::thread::spawn(move || match system::settle(&places, is_well) {
+            // Nobody hears at the very end.
+            Ok((settled, boots)) => drop(tell.send(Event::Settled { settled, boots })),
+            Err(failure) => warn!(code = failure.code, reason = failure.message, "what runs is not known"),
+        });
     }
 
     /// Looks at all sticks, unless something is being installed: what may be is not known then.
@@ -180,137 +224,11 @@ impl Desk {
         }
     }
 
-    fn take_up(&mut self, wish: Wish) -> Result<(), Refusal> {
-        match wish {
-            Wish::Install { stick, bundle, allow_older } => self.install(&stick, &bundle, allow_older),
-            Wish::Stop => {
-                let job =
-                    self.job.as_ref().ok_or_else(|| refuse("nothing_runs", "there is nothing to stop"))?;
-                job.cancel();
-                Ok(())
-            }
-            Wish::Rollback { kind: Kind::Model } => self.roll_back(),
-            Wish::Dismiss => {
-                self.last = None;
-                Ok(())
-            }
-            Wish::AddKey { text } => self.change_trust(|trust| look::add_key(trust, &text)),
-            Wish::RemoveKey { fingerprint } => self.change_trust(|trust| {
-                let gone = || refuse("not_added", "no key of this fingerprint was added here");
-                trust.remove(&fingerprint).then_some(()).ok_or_else(gone)
-            }),
-            Wish::Rollback { kind: Kind::System }
-            | Wish::Restart
-            | Wish::Backup { .. }
-            | Wish::Restore { .. }
-            | Wish::FactoryReset => {
-                Err(refuse("not_here", "this machine can't do that: it is no box of its own"))
-            }
-        }
-    }
-
-    fn install(&mut self, stick: &str, bundle: &str, allow_older: bool) -> Result<(), Refusal> {
-        self.expect_idle()?;
-        let gone = || refuse("no_stick", "this stick is gone; plug it in again");
-        let seen = self.sticks.iter().find(|seen| seen.stick.id == stick).ok_or_else(gone)?;
-        let (Content::Bundle { preview }, Some(found)) = (&seen.content, &seen.found) else {
-            return Err(refuse("no_bundle", "nothing on this stick can be installed"));
-        };
-        if preview.id.to_string() != bundle {
-            return Err(refuse("another_bundle", "the stick holds something else by now; look again"));
-        }
-        look::may_install(preview, allow_older)?;
-        if preview.verdict == Some(Verdict::Serves) {
-            return Err(refuse("serves_already", "it serves already: there is nothing to do"));
-        }
-        let found = Arc::clone(found);
-        self.start_install(found, allow_older)
-    }
-
-    fn start_install(&mut self, found: Arc<Found>, allow_older: bool) -> Result<(), Refusal> {
-        let Some(models) = self.places.models.as_ref() else { return Ok(()) };
-        let failed = |error: update::Error| refuse(error.code(), &error.to_string());
-        let agreed = tokio::task::block_in_place(|| install::agree(models, &found, allow_older));
-        let installer = agreed.map_err(failed)?;
-        let monitor = Monitor::new(&found.bundle.manifest, self.observer());
-        let serving = self.serving.clone();
-        self.start(monitor, move |monitor| {
-            install::install(installer, &serving, &found, allow_older, monitor)
-        });
-        Ok(())
-    }
-
-    fn start_trial(&mut self, trial: Trial) {
-        let Some(models) = self.places.models.clone() else { return };
-        let (name, title) = (&trial.version.name, shown::title(&trial.path, &trial.version.name));
-        let monitor = Monitor::of(Action::Install, name, &title, trial.version.version, self.observer());
-        let serving = self.serving.clone();
-        self.start(monitor, move |monitor| install::try_pending(&models, &serving, &trial, monitor));
-    }
-
-    fn roll_back(&mut self) -> Result<(), Refusal> {
-        self.expect_idle()?;
-        let none = || refuse("no_previous", "there is no model to go back to");
-        let models = self.places.models.clone().ok_or_else(none)?;
-        let previous = self.lines.previous_model().ok_or_else(none)?;
-        let title = shown::title(&previous.folder(&models), &previous.name);
-        let monitor =
-            Monitor::of(Action::Rollback, &previous.name, &title, previous.version, self.observer());
-        let serving = self.serving.clone();
-        self.start(monitor, move |monitor| install::roll_back(&models, &serving, monitor));
-        Ok(())
-    }
-
-    /// Starts a job on a thread of its own; how it ends, its monitor says.
-    fn start(
-        &mut self,
-        monitor: Monitor,
-        job: impl FnOnce(&Monitor) -> Result<(), Failure> + Send + 'static,
-    ) {
-        let monitor = Arc::new(monitor);
-        self.job = Some(Arc::clone(&monitor));
-        self.last = None;
-        let tell = self.tell.clone();
-        std::thread::spawn(move || {
-            if let Err(failure) = job(&monitor) {
-                warn!(code = failure.code, reason = failure.message, "it failed");
-                monitor.fail_with(failure);
-            }
-            // Nobody hears at the very end.
-            let _ = tell.send(Event::Ended);
-        });
-    }
-
-    fn observer(&self) -> impl Fn(&Progress) + Send + Sync + 'static {
-        let tell = self.tell.clone();
-        move |_| drop(tell.send(Event::Moved))
-    }
-
-    fn expect_idle(&self) -> Result<(), Refusal> {
-        if self.job.is_some() {
-            return Err(refuse("busy", "something is being done already; wait until it is over, or stop it"));
-        }
-        Ok(())
-    }
-
-    fn change_trust(
-        &mut self,
-        change: impl FnOnce(&mut update::Trust) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let failed = |error: update::Error| refuse("bad_state", &error.to_string());
-        let mut trust = bundle::trust(&self.places.state).map_err(failed)?;
-        change(&mut trust)?;
-        trust.save().map_err(failed)?;
-        self.lines = Lines::read(&self.places);
-        self.look_at_sticks();
-        Ok(())
-    }
-
     /// Page and console see what is.
     fn publish(&self) {
         let progress = self.job.as_ref().map(|monitor| monitor.snapshot()).or_else(|| self.last.clone());
         let newest = self.sticks.last();
-        let shown = shown::json(&self.places, &self.lines, newest, progress.as_ref());
+        let shown = shown::json(&self.places, &self.lines, newest, progress.as_ref(), self.boots.as_ref());
         self.door.state.send_if_modified(|state| {
             let changed = **state != *shown;
             *state = shown.into();

@@ -130,7 +130,7 @@ pub(crate) fn wait_for_hang_up(socket: &UnixStream) {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::{Read, Write};
+    use std::io::{Read, Seek, Write};
     use std::os::fd::AsFd;
 
     use super::*;
@@ -148,7 +148,7 @@ mod tests {
         let (message, descriptor) = receive::<Hello>(&theirs).unwrap();
         assert_eq!(message, hello());
         let mut received = File::from(descriptor.unwrap());
-        std::io::Seek::rewind(&mut received).unwrap();
+        received.rewind().unwrap();
         let mut text = String::new();
         received.read_to_string(&mut text).unwrap();
         assert_eq!(text, "bundle");

@@ -32,6 +32,16 @@ pub(crate) struct Stick {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Steward {
+    /// Where installed models and staged systems lie.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/wels-models")]
+    pub(crate) models: PathBuf,
+    /// Where it is kept whom the box believes.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/wels")]
+    pub(crate) state: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Health {
     /// How long the daemon may take to be well, e.g. 90s or 20min.
     #[arg(long, value_name = "TIME", default_value = "1min", value_parser = duration)]

@@ -90,7 +90,11 @@ impl TestBox {
 
     /// The administrator's browser; the box is claimed by it.
     pub(crate) fn claimed(&self) -> Browser {
-        let claim = json!({ "code": self.code, "name": "ada", "password": PASSWORD });
+        self.claimed_by("ada")
+    }
+
+    pub(crate) fn claimed_by(&self, name: &str) -> Browser {
+        let claim = json!({ "code": self.code, "name": name, "password": PASSWORD });
         self.entered("/api/claim", &claim)
     }
 
@@ -181,6 +185,14 @@ impl Browser {
     /// Status, and what is said.
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let mut reply = self.send(path, body);
+        let text = reply.body_mut().read_to_string().unwrap();
+        (reply.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> (u16, Value) {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let request = agent.delete(format!("{}{path}", self.url)).header("Origin", &self.url);
+        let mut reply = request.header("Cookie", &self.cookie).call().unwrap();
         let text = reply.body_mut().read_to_string().unwrap();
         (reply.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
     }

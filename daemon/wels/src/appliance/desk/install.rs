@@ -1,20 +1,36 @@
 //! The jobs: what an administrator has agreed to is copied, tested, and takes the place of what serves.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 use update::{Error, Failure, Installer, Kind, Monitor, Options, Staged, Step, Trial};
 
 use super::look::Found;
+use super::system;
 use crate::appliance::Serving;
 use crate::appliance::serving::ExchangeError;
 
 /// A daemon that ended in the middle of a test may have ended because of it: after so many tests a version is given up.
 const TESTS_MAX: u32 = 2;
+/// Another look at what is installed takes this long at most.
+const BUSY_TIME_MAX: Duration = Duration::from_secs(10);
+const BUSY_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The folder of models, as soon as nobody else is at it.
+pub(super) fn installer(models: &Path) -> Result<Installer, Error> {
+    let start = Instant::now();
+    loop {
+        match Installer::open(models) {
+            Err(Error::Busy { .. }) if start.elapsed() < BUSY_TIME_MAX => std::thread::sleep(BUSY_LOOK_EVERY),
+            opened => return opened,
+        }
+    }
+}
 
 /// Writes down what an administrator agreed to: from here on a cut cord doesn't end it.
 pub(super) fn agree(models: &Path, found: &Found, allow_older: bool) -> Result<Installer, Error> {
-    let mut installer = Installer::open(models)?;
+    let mut installer = installer(models)?;
     installer.agree(found.bundle.id, allow_older)?;
     Ok(installer)
 }
@@ -30,6 +46,9 @@ pub(super) fn install(
     found.trust.save().map_err(failure)?;
     let options = Options { allow_older, ..Options::default() };
     match installer.stage(&found.bundle, &options, monitor) {
+        Ok(Staged::Ready(trial)) if trial.kind == Kind::System => {
+            system::put(&mut installer, &trial, monitor)
+        }
         Ok(Staged::Ready(trial)) => try_out(&mut installer, serving, &trial, monitor),
         Ok(Staged::Nothing) => Ok(()),
         Err(error) => {
@@ -44,7 +63,7 @@ pub(super) fn install(
 
 /// The version that waits for its test.
 pub(super) fn pending(models: &Path) -> Result<Option<Trial>, Error> {
-    Installer::open(models)?.pending(Kind::Model)
+    installer(models)?.pending(Kind::Model)
 }
 
 /// Tests a version that was copied before the power went.
@@ -55,7 +74,7 @@ pub(super) fn try_pending(
     monitor: &Monitor,
 ) -> Result<(), Failure> {
     monitor.step(Step::Test, 0, 0);
-    let mut installer = Installer::open(models).map_err(failure)?;
+    let mut installer = installer(models).map_err(failure)?;
     try_out(&mut installer, serving, trial, monitor)
 }
 
@@ -91,7 +110,7 @@ fn give_up(installer: &mut Installer, trial: &Trial, reason: String) -> Result<(
 
 /// Back to the model that served before, once it has shown that it still answers.
 pub(super) fn roll_back(models: &Path, serving: &Serving, monitor: &Monitor) -> Result<(), Failure> {
-    let mut installer = Installer::open(models).map_err(failure)?;
+    let mut installer = installer(models).map_err(failure)?;
     let line = installer.installed().line(Kind::Model).clone();
     let folder = |version: Option<update::Version>| version.map(|version| version.folder(models));
     let previous = folder(line.previous).ok_or_else(|| failure(Error::NoPrevious { kind: Kind::Model }))?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use api::Refusal;
 use serde::Serialize;
-use update::{Bundle, Error, Failure, Installer, Options, Preview, PublicKeyFile, Trust};
+use update::{Bundle, Error, Failure, Options, Preview, PublicKeyFile, Trust};
 
-use super::{Places, refuse};
+use super::{Places, install, refuse};
 use crate::appliance::sticks::Stick;
 use crate::bundle;
 
@@ -60,7 +60,7 @@ fn try_look(places: &Places, stick: &Stick) -> Result<(Preview, Found), Error> {
     let no_models = || Error::NoBundle { path: stick.hello.device.clone().into() };
     let models = places.models.as_ref().ok_or_else(no_models)?;
     let (bundle, trust) = carrier.check(&bundle::trust(&places.state)?)?;
-    let preview = Installer::open(models)?.preview(&bundle, &Options::default())?;
+    let preview = install::installer(models)?.preview(&bundle, &Options::default())?;
     Ok((preview, Found { bundle, trust }))
 }
 

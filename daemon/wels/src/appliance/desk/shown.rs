@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use backup::Found;
 use serde::Serialize;
+use update::system::BootState;
 use update::{Abandoned, Agreed, Because, Installed, Kind, Progress, Version};
 
 use super::look::Content;
-use super::{Places, Seen};
+use super::{Places, Seen, backups, system};
 use crate::appliance::{FellBack, fell_back};
 use crate::bundle;
 
@@ -16,6 +18,8 @@ pub(super) struct Lines {
     installed: Installed,
     model: Line,
     system: Line,
+    /// Versions at their places that neither serve nor would after a rollback.
+    others: Vec<Named>,
     trust: Trusted,
     fell_back: Option<FellBack>,
 }
@@ -52,6 +56,7 @@ struct Key {
 struct Shown<'a> {
     model: &'a Line,
     system: &'a Line,
+    others: &'a [Named],
     system_version: &'static str,
     restart_wanted: bool,
     fell_back: &'a Option<FellBack>,
@@ -77,7 +82,7 @@ struct ShownStick<'a> {
     size_bytes: u64,
     writable: bool,
     content: &'a Content,
-    backups: &'a [()],
+    backups: Vec<Found>,
 }
 
 impl Lines {
@@ -91,12 +96,17 @@ impl Lines {
         };
         let Some(models) = &places.models else { return lines };
         let installed = Installed::read(models).unwrap_or_default();
-        let named = |version: &Option<Version>| version.as_ref().map(|version| named(models, version));
+        let named = |version: &Option<Version>| {
+            version.as_ref().map(|version| Named::of(&version.folder(models), &version.name, version.version))
+        };
         let line = |kind| {
             let line: &update::Line = installed.line(kind);
             Line { current: named(&line.current), previous: named(&line.previous) }
         };
-        Self { model: line(Kind::Model), system: line(Kind::System), installed, ..lines }
+        let others = update::installed_versions(models).unwrap_or_default().into_iter();
+        let others = others.filter(|((name, version), _)| !installed.is_kept(name, *version));
+        let others = others.map(|((name, version), path)| Named::of(&path, &name, version)).collect();
+        Self { model: line(Kind::Model), system: line(Kind::System), others, installed, ..lines }
     }
 
     pub(super) fn agreed(&self) -> Option<Agreed> {
@@ -123,13 +133,12 @@ fn trusted(trust: &update::Trust) -> Trusted {
     }
 }
 
-fn named(models: &Path, version: &Version) -> Named {
-    let manifest = update::installed_manifest(&version.folder(models));
-    Named {
-        name: version.name.clone(),
-        title: manifest.as_ref().map_or_else(|| version.name.clone(), |manifest| manifest.title.clone()),
-        version: version.version,
-        bytes: manifest.map_or(0, |manifest| manifest.bytes()),
+impl Named {
+    fn of(folder: &Path, name: &str, version: u64) -> Self {
+        let manifest = update::installed_manifest(folder);
+        let title = manifest.as_ref().map_or(name, |manifest| manifest.title.as_str()).to_owned();
+        let bytes = manifest.map_or(0, |manifest| manifest.bytes());
+        Self { name: name.to_owned(), title, version, bytes }
     }
 }
 
@@ -144,6 +153,7 @@ pub(super) fn json(
     lines: &Lines,
     seen: Option<&Seen>,
     progress: Option<&Progress>,
+    boots: Option<&BootState>,
 ) -> String {
     let abandoned = lines.installed.abandoned.as_ref().map(|Abandoned { version, reason }| GivenUp {
         name: &version.name,
@@ -153,8 +163,9 @@ pub(super) fn json(
     let shown = Shown {
         model: &lines.model,
         system: &lines.system,
+        others: &lines.others,
         system_version: env!("CARGO_PKG_VERSION"),
-        restart_wanted: false,
+        restart_wanted: system::waits(boots),
         fell_back: &lines.fell_back,
         abandoned,
         stick: seen.map(|Seen { stick, content, .. }| ShownStick {
@@ -164,7 +175,7 @@ pub(super) fn json(
             size_bytes: stick.hello.bytes,
             writable: stick.folder().is_some(),
             content,
-            backups: &[],
+            backups: backups::on(stick),
         }),
         progress,
         trust: &lines.trust,
