@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the daemon, and the words that explain it.
 
 mod appliance;
+pub(crate) mod backup;
 pub(crate) mod bundle;
 mod compute;
 mod plan;
@@ -14,6 +15,7 @@ use engine::Speculation;
 use experts::replay::synthetic::Law;
 
 pub(crate) use self::appliance::{Console, Health, Steward, Stick};
+pub(crate) use self::backup::Backup;
 pub(crate) use self::bundle::Bundle;
 pub(crate) use self::compute::{Compute, Precision};
 pub(crate) use self::plan::Plan;
@@ -66,6 +68,8 @@ pub(crate) enum Command {
     Steward(Steward),
     /// Make, sign, verify, write and install bundles: new models and systems on a stick.
     Bundle(Bundle),
+    /// Keep what this box knows in a file, encrypted with a passphrase, and restore it here or on another box.
+    Backup(Backup),
 }
 
 /// How a model is to be run.

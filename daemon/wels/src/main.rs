@@ -1,6 +1,7 @@
 //! `wels`: the daemon and its tools. Wiring only: each command opens what it needs and hands it on.
 
 mod appliance;
+mod backup;
 mod bench;
 mod bundle;
 mod card;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Stick(args) => stick::run(&args),
         Command::Steward(args) => steward::run(&args),
         Command::Bundle(args) => bundle::run(&args),
+        Command::Backup(args) => backup::run(&args),
     };
     // Behind the commands, which have let go of what they opened.
     engine::wait_for_end(ENGINE_END_MAX);
