@@ -38,7 +38,7 @@ fn follow(args: &Steward, wish: &Ask) -> Result<Answer, Failure> {
     match wish {
         Ask::Restart => systemctl(&["reboot", "--no-block"]),
         Ask::FactoryReset => systemctl(&["start", "--no-block", FACTORY_RESET]),
-        Ask::Look => with_drive(|drive, running| look(drive, running)),
+        Ask::Look => with_drive(look),
         Ask::RollBack => with_drive(|drive, running| {
             system::rollback(drive.boot(), running).map_err(|error| Failure::from(&error))?;
             look(drive, running)

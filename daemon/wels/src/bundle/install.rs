@@ -10,6 +10,9 @@ use crate::{progress, size};
 
 pub(super) fn install(args: &Install) -> Result<()> {
     let (bundle, trust) = believe(&args.bundle, &args.believe)?;
+    if bundle.manifest.kind == Kind::System && !args.preview {
+        bail!("a system is installed by the box itself: plug the stick into it, and look at its page");
+    }
     let mut installer = Installer::open(&args.models)?;
     let options = Options { allow_older: args.allow_older, bases: args.base.clone(), ..Options::default() };
     let preview = installer.preview(&bundle, &options)?;
@@ -36,20 +39,13 @@ pub(super) fn install(args: &Install) -> Result<()> {
         Staged::Ready(trial) => trial,
         Staged::Nothing => return report(args, None),
     };
-    if let Err(error) = test(&trial) {
+    // Whether it answers, the daemon sees; here it has to open.
+    if let Err(error) = weights::open(&trial.path) {
         installer.abandon(&trial, &error.to_string())?;
         bail!("the new version was given up, the old one stays: {error:#}");
     }
     installer.commit(&trial, &monitor)?;
     report(args, Some(&trial))
-}
-
-/// That a model can be opened; a system shows by booting that it works.
-fn test(trial: &Trial) -> Result<()> {
-    if trial.kind == Kind::Model {
-        weights::open(&trial.path)?;
-    }
-    Ok(())
 }
 
 fn words(step: Step) -> &'static str {
