@@ -74,7 +74,8 @@ fn known(path: &Path, connection: &Connection) -> Result<usize, Error> {
 /// What a schema consists of: kind, name and table of everything, and the text of what runs by itself.
 fn outline(connection: &Connection) -> Result<Vec<[Option<String>; 4]>, Error> {
     // SQLite's own versions differ in the tables that they keep statistics in, and in the text of an index's tables.
-    let sql = "SELECT type, name, tbl_name, iif(type IN ('trigger', 'view'), sql, NULL) FROM sqlite_schema
+    let sql =
+        "SELECT type, name, tbl_name, CASE WHEN type IN ('trigger', 'view') THEN sql END FROM sqlite_schema
                WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
