@@ -14,7 +14,7 @@ const SPOKEN = { t: en, count: String };
 const idle = (news: Partial<Updates> = {}): Updates => ({
   model: { current: null, previous: null },
   system: { current: { name: 'wels', title: 'Wels', version: 1, bytes: 1 }, previous: null },
-  system_version: '0.1.0', restart_wanted: false, fell_back: null, abandoned: null, stick: null, progress: null,
+  others: [], system_version: '0.1.0', restart_wanted: false, fell_back: null, abandoned: null, stick: null, progress: null,
   trust: { root: null, keys: [] }, appliance: true, ...news,
 });
 const progress = (news: Partial<UpdateProgress> = {}): UpdateProgress => ({
