@@ -1,4 +1,4 @@
-// Drives a real browser through the page. `node e2e/run.mjs daemon|mock|card`; pictures go to test-results/.
+// Drives a real browser through the page. `node e2e/run.mjs daemon|mock|card|sticks`; pictures go to test-results/.
 
 import { openBrowser } from './browser.mjs';
 import { answerSteps } from './steps/answers.mjs';
@@ -9,10 +9,11 @@ import { historySteps } from './steps/history.mjs';
 import { looksSteps } from './steps/looks.mjs';
 import { mockSteps } from './steps/mock.mjs';
 import { partsOf } from './steps/parts.mjs';
+import { stickSteps } from './steps/sticks.mjs';
 import { updateSteps } from './steps/updates.mjs';
 import { startTarget } from './targets.mjs';
 
-const kind = ['mock', 'card'].includes(process.argv[2]) ? process.argv[2] : 'daemon';
+const kind = ['mock', 'card', 'sticks'].includes(process.argv[2]) ? process.argv[2] : 'daemon';
 const target = await startTarget(kind);
 const browser = await openBrowser(target.url);
 
@@ -32,7 +33,7 @@ let failed = false;
 try {
   // Each step leaves the page where the next begins. None but the mock's expects particular words of the model.
   const whole = [entrySteps, answerSteps, historySteps, looksSteps];
-  const groups = { daemon: whole, mock: [...whole, mockSteps, updateSteps, boxSteps], card: [entrySteps, cardSteps] }[kind];
+  const groups = { daemon: whole, mock: [...whole, mockSteps, updateSteps, boxSteps], card: [entrySteps, cardSteps], sticks: [entrySteps, stickSteps] }[kind];
   const parts = partsOf(browser.page);
   for (const [name, step] of groups.flatMap((steps) => steps(target, browser, parts))) await runStep(name, step);
   await runStep(`no request left the box (${browser.seen.requests.length} logged)`, () => expectNothing(browser.foreign()));

@@ -1,11 +1,12 @@
 // What the browser test runs against: the real daemon with a real model, or the mock box.
 
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { startMock } from '../mock/server.mjs';
+import { makeSticks, plug } from './sticks.mjs';
 
 /** Loading a model into memory may take a while on a cold disk. */
 const START_MS_MAX = 120_000;
@@ -17,7 +18,9 @@ export async function startTarget(kind) {
   if (!WELS_BIN || !WELS_MODEL) {
     throw new Error('set WELS_BIN (the daemon) and WELS_MODEL (a GGUF file or a pack), or run: npm run e2e:mock');
   }
-  return startDaemon(WELS_BIN, WELS_MODEL, kind === 'card' ? LOST_CARD : PLAIN);
+  if (kind === 'sticks') return startBox(WELS_BIN, WELS_MODEL);
+  const { args, ...rest } = kind === 'card' ? LOST_CARD : PLAIN;
+  return startDaemon(WELS_BIN, await scratch(), { args: ['--model', WELS_MODEL, ...args], ...rest });
 }
 
 /** A small model may repeat itself for ever; the steps need answers that end. */
@@ -26,10 +29,23 @@ const PLAIN = { args: [], env: {}, answerTokens: '1200' };
 /** A card, of whatever kind, that is taken away in the middle of the first answer; which most often ends at its limit, too. */
 const LOST_CARD = { args: ['--device', 'gpu'], env: { WELS_GPU_LOSE_AFTER: '8' }, answerTokens: '64' };
 
-async function startDaemon(bin, model, { args, env, answerTokens }) {
-  const state = await mkdtemp(join(tmpdir(), 'wels-e2e-'));
-  const child = spawn(bin, ['serve', '--model', model, '--state', state, '--listen', '127.0.0.1:0', '--answer-tokens', answerTokens, ...args], {
-    env: { ...process.env, ...env },
+const scratch = () => mkdtemp(join(tmpdir(), 'wels-e2e-'));
+
+/** A box without a model, as it comes out of its carton; `plug(n)` puts a stick in. */
+async function startBox(bin, model) {
+  const state = await scratch();
+  const runtime = join(state, 'run');
+  await mkdir(runtime);
+  const { key, stick } = await makeSticks(bin, model, join(state, 'shop'));
+  const args = ['--models', join(state, 'models')];
+  const daemon = await startDaemon(bin, state, { args, env: { RUNTIME_DIRECTORY: runtime }, answerTokens: '64' });
+  return { ...daemon, key, plug: (n) => plug(bin, stick(n), runtime) };
+}
+
+async function startDaemon(bin, state, { args, env, answerTokens }) {
+  const child = spawn(bin, ['serve', '--state', state, '--listen', '127.0.0.1:0', '--answer-tokens', answerTokens, ...args], {
+    // The model is named, or comes on a stick.
+    env: { ...process.env, WELS_MODEL: undefined, ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const close = async () => {

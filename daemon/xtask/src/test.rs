@@ -182,8 +182,8 @@ fn tests(workspace: &Workspace, counts: &mut Counts) -> Result<()> {
 fn browser(workspace: &Workspace, counts: &mut Counts) -> Result<()> {
     // The profile and the selection of the tests, so that nothing is compiled again.
     Tool::cargo(workspace).args(["build", "--quiet", "--workspace", "--bins"]).run()?;
-    // The whole page, then a graphics card that is lost in the middle of an answer.
-    ["e2e", "e2e:card"].into_iter().try_for_each(|script| {
+    // The whole page; a graphics card that is lost in the middle of an answer; a box without a model, and sticks.
+    ["e2e", "e2e:card", "e2e:sticks"].into_iter().try_for_each(|script| {
         let e2e = page::npm(workspace, script).env("WELS_BIN", workspace.target().join("debug/wels"));
         let e2e = e2e.env("WELS_MODEL", workspace.test_data().join("smollm2.gguf")).env("WELS_LOG", "warn");
         e2e.watch(|line| *counts += counts::of_browser(line))
