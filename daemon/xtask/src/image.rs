@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! apt's sources -> mirrors -> tools tree (mmdebstrap, once) ─┐
-//! the page -> the daemon ──────────────────────> stage ──────┴─> mkosi -> image -> lock, SBOM, table
+//! the page -> the daemon ──────────────────────> stage ──────┴─> mkosi -> image -> lock, SBOM, system's folder, table
 //! os-image/ ─────────────────────────────────────┘
 //! ```
 //!
@@ -14,6 +14,7 @@ mod lock;
 mod mirrors;
 mod sbom;
 mod stage;
+mod system;
 mod tools;
 
 use std::fs;
@@ -47,12 +48,12 @@ pub(crate) struct Args {
 impl Args {
     /// The image that `hw-tests` boots: today's, with this pack on it.
     pub(crate) fn to_test(pack: PathBuf) -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").into(),
-            check: false,
-            model: Some(pack),
-            accept_packages: false,
-        }
+        Self { model: Some(pack), ..Self::to_bring(env!("CARGO_PKG_VERSION")) }
+    }
+
+    /// The image of a version that a stick brings to it.
+    pub(crate) fn to_bring(version: &str) -> Self {
+        Self { version: version.into(), check: false, model: None, accept_packages: false }
     }
 }
 
@@ -79,6 +80,11 @@ impl Files {
     /// The image of that version, built or not.
     pub(crate) fn of(workspace: &Workspace, version: &str) -> Self {
         Self { folder: workspace.target().join("image/work/out"), version: version.to_owned() }
+    }
+
+    /// The folder that `wels bundle create --kind system` packs.
+    pub(crate) fn system(&self) -> PathBuf {
+        self.folder.join(format!("system_{}", self.version))
     }
 
     /// The file of that kind: `raw`, `efi`, `root.raw`, `manifest`.
@@ -119,6 +125,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if args.check {
         timed("the same again", &mut || again(workspace, &tree, &sources, args, &files))?;
     }
+    system::write(&files)?;
     if let Some(pack) = &args.model {
         timed("an image with a model, for tests", &mut || disk::with_model(&tree, &files, pack))?;
     }
@@ -173,6 +180,10 @@ fn report(workspace: &Workspace, files: &Files, parts: &[Part]) -> Result<()> {
     console::line(&format!(
         "\nwrite it to a drive: dd if={} of=/dev/DRIVE bs=4M conv=fsync,sparse",
         shown(workspace, files)
+    ));
+    console::line(&format!(
+        "bring it to a box that runs: wels bundle create {} --kind system --image STICK.img --name wels-system --counter N --key KEY",
+        workspace.shown(&files.system())
     ));
     Ok(())
 }
