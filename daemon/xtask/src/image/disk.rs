@@ -1,11 +1,11 @@
-//! The image with a model on its last partition: for tests, where a stick would otherwise have to bring one.
+//! The image with a model on its last partition, installed there as a stick would have: for tests.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Files, Tree, compare, stage};
+use super::{Files, Tree, compare};
 use crate::process::Tool;
 use crate::{console, size};
 
@@ -25,8 +25,7 @@ pub(super) fn with_model(tree: &Tree, files: &Files, pack: &Path) -> Result<()> 
     if content.exists() {
         fs::remove_dir_all(&content).with_context(|| format!("cannot remove {}", content.display()))?;
     }
-    stage::copy(pack, &content.join(&name).join("1"))?;
-    std::os::unix::fs::symlink("1", content.join(&name).join("current"))?;
+    install(tree, &name, pack, &content)?;
     let disk = files.kind("test.raw");
     Tool::new(tree.workspace(), "cp").arg("--sparse=always").arg(files.kind("raw")).arg(&disk).output()?;
     let part = grow(tree, &disk, folder_bytes(&content)? + ROOM)?;
@@ -37,6 +36,26 @@ pub(super) fn with_model(tree: &Tree, files: &Files, pack: &Path) -> Result<()> 
     fs::remove_dir_all(&content).with_context(|| format!("cannot remove {}", content.display()))?;
     console::note(format_args!("{name} lies on {MODELS} ({})", size::format(part.size)));
     Ok(())
+}
+
+/// Installs the pack into the folder of models as its own maker's bundle, with a key that is thrown away.
+fn install(tree: &Tree, name: &str, pack: &Path, models: &Path) -> Result<()> {
+    let bench = tree.work().join("bench");
+    if bench.exists() {
+        fs::remove_dir_all(&bench).with_context(|| format!("cannot remove {}", bench.display()))?;
+    }
+    fs::create_dir_all(&bench).with_context(|| format!("cannot make {}", bench.display()))?;
+    let wels = |verb: &str| {
+        let daemon = tree.workspace().target().join("release/wels");
+        Tool::new(tree.workspace(), daemon).args(["bundle", verb])
+    };
+    let (key, image) = (bench.join("bench.key"), bench.join("model.img"));
+    wels("keygen").args(["--role", "release", "--name", "bench", "--out"]).arg(&key).output()?;
+    let create = wels("create").arg(pack).args(["--name", name, "--counter", "1", "--image"]).arg(&image);
+    create.arg("--key").arg(&key).output()?;
+    wels("trust").arg(bench.join("bench.key.pub")).arg("--state").arg(&bench).output()?;
+    wels("install").arg(&image).arg("--models").arg(models).arg("--state").arg(&bench).output()?;
+    fs::remove_dir_all(&bench).with_context(|| format!("cannot remove {}", bench.display()))
 }
 
 /// Makes the disk and its last partition larger.

@@ -74,7 +74,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Copies a file or a folder, with permissions.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
         for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
