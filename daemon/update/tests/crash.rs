@@ -57,9 +57,8 @@ fn record(shop: &Shop, runtime: &tokio::runtime::Runtime) -> Recording {
         install(shop, &root, &one);
         drop(Store::open(&root.join("wels.db")).unwrap());
     }
-    let before = disk.disk().bytes.clone();
     // From here on: mounting itself writes.
-    disk.disk().is_recording = true;
+    let before = disk.disk().record();
     let _mounted = Mounted::new(&disk.path(), &root);
     let mut promises = Promises::default();
     let store = Store::open(&root.join("wels.db")).unwrap();

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
@@ -18,6 +18,8 @@ use fuser::{
 const NAME: &str = "disk";
 const INODE: INodeNo = INodeNo(2);
 const FOREVER: Duration = Duration::from_secs(3600);
+/// Time for whoever uses a file system to let it go.
+const BUSY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What happened to a disk.
 #[derive(Clone, Debug)]
@@ -36,9 +38,17 @@ pub struct Disk {
     pub bytes: Vec<u8>,
     /// Since the recording began.
     pub log: Vec<Op>,
-    pub is_recording: bool,
+    is_recording: bool,
     /// Reads of more than a sector that still succeed.
     pub reads_left: Option<usize>,
+}
+
+impl Disk {
+    /// Records from here on; gives what was there before. Not a byte between the two.
+    pub fn record(&mut self) -> Vec<u8> {
+        self.is_recording = true;
+        self.bytes.clone()
+    }
 }
 
 struct DiskFs(Arc<Mutex<Disk>>);
@@ -235,8 +245,14 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if run(Command::new("umount").arg(&self.0)).is_err() {
-            let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
+        // A store that was dropped closes its files a moment later.
+        let start = Instant::now();
+        while run(Command::new("umount").arg(&self.0)).is_err() {
+            if start.elapsed() > BUSY_TIME_MAX {
+                let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

@@ -123,8 +123,10 @@ impl Desk {
             tokio::select! {
                 wished = self.door.wishes.recv() => {
                     let Some(Wished { wish, answer }) = wished else { return };
-                    // Whoever asked may have left.
-                    let _ = answer.send(self.take_up(wish));
+                    let taken = self.take_up(wish);
+                    // Whoever is answered sees what came of it; they may have left.
+                    self.publish();
+                    let _ = answer.send(taken);
                 }
                 Some(event) = self.events.recv() => self.hear(event),
                 _ = looks.tick(), if self.job.is_some() => {}
