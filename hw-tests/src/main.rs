@@ -4,8 +4,8 @@
 //! bench, by its address. `cargo xtask test --hw` runs the virtual one.
 //!
 //! ```text
-//! suite (what must be so) -> target (boot, plug, pull, cut power, fetch, read the console) -> qemu | a real box
-//!                                                                └-> lan (the test is the network the box is in)
+//! suite (what must be so) -> target (boot, plug, pull, cut power, fill, restore, fetch, read the console) -> qemu | a real box
+//!                                                                               └-> lan (the test is the network the box is in)
 //! ```
 //!
 //! Depends on no crate of the workspace: it sees what a person sees. Start reading at `suite.rs`.
@@ -15,8 +15,10 @@ mod lan;
 mod page;
 mod qemu;
 mod say;
+mod stick;
 mod suite;
 mod target;
+mod updates;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +37,18 @@ pub(crate) struct Args {
     /// The tools tree that brings QEMU.
     #[arg(long, value_name = "DIR", required_unless_present = "address")]
     tools: Option<PathBuf>,
+    /// This machine's own `wels`, which makes sticks.
+    #[arg(long, value_name = "FILE", required_unless_present = "address")]
+    wels: Option<PathBuf>,
+    /// A pack of a second model, to bring on a stick.
+    #[arg(long, value_name = "PACK", required_unless_present = "address")]
+    second: Option<PathBuf>,
+    /// The files of a newer system, to bring on a stick.
+    #[arg(long, value_name = "DIR", required_unless_present = "address")]
+    system: Option<PathBuf>,
+    /// Where the faults on the way begin: another number, other moments.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// A real box instead: its address and port.
     #[arg(long, value_name = "ADDR", conflicts_with = "image")]
     address: Option<SocketAddr>,

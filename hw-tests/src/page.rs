@@ -16,7 +16,8 @@ const BODY_MAX: u64 = 4 << 20;
 pub(crate) struct Page {
     agent: Agent,
     url: String,
-    cookie: Option<String>,
+    /// The session, once somebody has signed in.
+    pub(crate) cookie: Option<String>,
 }
 
 impl Page {
@@ -48,7 +49,19 @@ impl Page {
         }
     }
 
-    fn post(&mut self, path: &str, body: &Value, key: Option<&str>) -> Result<Value> {
+    /// Waits until the page no longer answers.
+    pub(crate) fn wait_gone(&self, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        while let Ok((200, _)) = self.get("/healthz") {
+            if start.elapsed() > limit {
+                bail!("the page still answers after {} s", limit.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &Value, key: Option<&str>) -> Result<Value> {
         let mut request = self.agent.post(format!("{}{path}", self.url)).header("Origin", &self.url);
         request = request.header("Content-Type", "application/json");
         if let Some(cookie) = &self.cookie {
@@ -78,6 +91,37 @@ impl Page {
     pub(crate) fn sign_in(&mut self) -> Result<()> {
         let who = json!({ "name": "ada", "password": "a long enough password" });
         self.post("/api/login", &who, None).map(drop)
+    }
+
+    /// JSON from the page's API.
+    pub(crate) fn json(&self, path: &str) -> Result<Value> {
+        let (status, text) = self.get(path)?;
+        if status != 200 {
+            bail!("GET {path}: {status} {text}");
+        }
+        serde_json::from_str(&text).with_context(|| format!("GET {path}: {text}"))
+    }
+
+    /// Begins a chat of that title.
+    pub(crate) fn begin_chat(&mut self, title: &str) -> Result<()> {
+        let chat = self.post("/api/chats", &Value::Null, None)?;
+        let id = chat["id"].as_str().with_context(|| format!("no chat in {chat}"))?;
+        let path = format!("/api/chats/{id}");
+        let patch = self.agent.patch(format!("{}{path}", self.url)).header("Origin", &self.url);
+        let patch = patch.header("Content-Type", "application/json");
+        let patch = patch.header("Cookie", self.cookie.as_deref().unwrap_or_default());
+        let reply = patch.send(json!({ "title": title }).to_string())?;
+        if !reply.status().is_success() {
+            bail!("PATCH {path}: {}", reply.status());
+        }
+        Ok(())
+    }
+
+    /// The titles of its chats.
+    pub(crate) fn chats(&self) -> Result<Vec<String>> {
+        let found = self.json("/api/chats")?;
+        let chats = found["chats"].as_array().with_context(|| format!("no chats in {found}"))?;
+        Ok(chats.iter().filter_map(|chat| chat["title"].as_str()).map(str::to_owned).collect())
     }
 
     /// Asks the model through the API that programs use.

@@ -1,6 +1,7 @@
 //! The two boxes that the suite can test, and what can be done with them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -8,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use crate::Args;
 use crate::lan::Lan;
 use crate::page::Page;
-use crate::qemu::{Machine, Vm};
+use crate::qemu::{Machine, Stick, Vm};
+use crate::stick::Maker;
 
 /// How long a person is willing to look at a box that starts. The virtual one computes every instruction in software.
 pub(crate) const BOOT_TIME_MAX: Duration = Duration::from_secs(1500);
@@ -23,8 +25,22 @@ pub(crate) enum Target {
 
 /// A virtual box: its machine, and the machine while it runs.
 pub(crate) struct Virtual {
-    pub(crate) machine: Machine,
-    pub(crate) running: Option<Vm>,
+    machine: Machine,
+    running: Option<Vm>,
+    bench: Bench,
+    /// The administrator's session.
+    cookie: Option<String>,
+}
+
+/// What lies beside a virtual box.
+pub(crate) struct Bench {
+    pub(crate) maker: Maker,
+    /// A second model, as a pack.
+    pub(crate) second: PathBuf,
+    /// The files of a newer system.
+    pub(crate) system: PathBuf,
+    /// Where the faults of this run come from.
+    pub(crate) seed: u64,
 }
 
 impl Target {
@@ -32,17 +48,85 @@ impl Target {
         if let Some(page) = args.address {
             return Ok(Self::Real { page, code: args.code.clone() });
         }
-        Ok(Self::Virtual(Box::new(Virtual { machine: Machine::new(args)?, running: None })))
+        let machine = Machine::new(args)?;
+        let given = |path: &Option<PathBuf>| path.clone().context("--wels, --second and --system are needed");
+        let maker = Maker::new(
+            &given(&args.wels)?,
+            &machine.tools,
+            &machine.scratch("sticks"),
+            !machine.is_remembered(),
+        )?;
+        let bench =
+            Bench { maker, second: given(&args.second)?, system: given(&args.system)?, seed: args.seed };
+        Ok(Self::Virtual(Box::new(Virtual { machine, running: None, bench, cookie: None })))
     }
 
-    /// Switches it on, or wakes it as an earlier run remembered it.
-    pub(crate) fn boot(&mut self, remembered: Option<&str>) -> Result<()> {
+    /// Switches it on, with a stick in it or without.
+    pub(crate) fn boot(&mut self, stick: Option<&Stick>) -> Result<()> {
+        let Self::Virtual(virtual_box) = self else { return Ok(()) };
+        let vm = virtual_box.running.insert(virtual_box.machine.start(None)?);
+        stick.map_or(Ok(()), |stick| vm.plug(stick))
+    }
+
+    /// Remembers the box as it is now, whoever is signed in.
+    pub(crate) fn remember(&mut self, name: &str) -> Result<()> {
+        self.vm()?.snapshot(name)?;
+        let Self::Virtual(virtual_box) = self else { return Ok(()) };
+        virtual_box.machine.remember(name, virtual_box.cookie.as_deref().unwrap_or_default())
+    }
+
+    /// Whether it is remembered like that.
+    pub(crate) fn remembers(&self, name: &str) -> bool {
+        matches!(self, Self::Virtual(virtual_box) if virtual_box.machine.remembered(name).is_some())
+    }
+
+    /// The box as it was then.
+    pub(crate) fn restore(&mut self, name: &str) -> Result<()> {
+        let Self::Virtual(virtual_box) = self else { bail!("only a virtual box can do that") };
+        let cookie = virtual_box
+            .machine
+            .remembered(name)
+            .with_context(|| format!("no box is remembered as {name}"))?;
+        virtual_box.cookie = Some(cookie).filter(|cookie| !cookie.is_empty());
+        match &mut virtual_box.running {
+            Some(vm) => vm.restore(name)?,
+            None => virtual_box.running = Some(virtual_box.machine.start(Some(name))?),
+        }
+        self.page()?.wait(BOOT_TIME_MAX)
+    }
+
+    /// Its page, for whoever claimed it.
+    pub(crate) fn admin(&mut self) -> Result<Page> {
+        let mut page = self.page()?;
+        let Self::Virtual(virtual_box) = self else { bail!("only a virtual box can do that") };
+        page.cookie.clone_from(&virtual_box.cookie);
+        if page.cookie.is_none() {
+            page.sign_in()?;
+            virtual_box.cookie.clone_from(&page.cookie);
+        }
+        Ok(page)
+    }
+
+    /// Keeps a session for [`Self::admin`].
+    pub(crate) fn keep_session(&mut self, page: &Page) {
+        if let Self::Virtual(virtual_box) = self {
+            virtual_box.cookie.clone_from(&page.cookie);
+        }
+    }
+
+    /// What lies beside a virtual box.
+    pub(crate) fn bench(&self) -> Result<&Bench> {
         match self {
-            Self::Virtual(virtual_box) => {
-                virtual_box.running = Some(virtual_box.machine.start(remembered)?);
-                Ok(())
-            }
-            Self::Real { .. } => Ok(()),
+            Self::Virtual(virtual_box) => Ok(&virtual_box.bench),
+            Self::Real { .. } => bail!("only a virtual box can do that"),
+        }
+    }
+
+    /// Where its page is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Virtual(virtual_box) => virtual_box.machine.page(),
+            Self::Real { page, .. } => *page,
         }
     }
 
@@ -72,16 +156,18 @@ impl Target {
         if let Self::Real { code, .. } = self {
             return code.clone().context("give the code on its console with --code");
         }
-        let text = self.console("Code that makes it yours")?;
-        claim_code(&text).context("the console shows no code")
+        if let Some(code) = claim_code(&self.vm()?.console().text()) {
+            return Ok(code);
+        }
+        // A box that was woken draws its console again when something changes; what it would draw is here.
+        let told = self.vm()?.shell()?.run("cat /run/wels/box.json")?;
+        let told: serde_json::Value = serde_json::from_str(&told).with_context(|| told.clone())?;
+        Ok(told["claim_code"].as_str().context("the box has no code")?.to_owned())
     }
 
     /// Its page.
     pub(crate) fn page(&self) -> Result<Page> {
-        match self {
-            Self::Virtual(virtual_box) => Ok(Page::new(virtual_box.machine.page())),
-            Self::Real { page, .. } => Ok(Page::new(*page)),
-        }
+        Ok(Page::new(self.address()))
     }
 
     /// The network it is in, if that is ours.

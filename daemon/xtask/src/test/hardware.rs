@@ -1,28 +1,38 @@
 //! `cargo xtask test --hw`: the image, in a virtual box.
 
+mod second;
+
 use anyhow::Result;
 
-use crate::console;
 use crate::image::{self, Files, Tree};
 use crate::process::Tool;
 use crate::run as daemon;
 use crate::workspace::Workspace;
+use crate::{console, setup};
 
 /// The model that answers: small, and of an outside origin.
 const MODEL: &str = "smollm2";
+/// The version of the system that a stick brings.
+const NEXT: &str = "0.1.1";
 
-/// Builds the image with a model on it, unless only some cases are wanted; then boots it and sees what must be so.
+/// Builds the image with a model on it, and a newer one, unless only some cases are wanted; then boots it and sees what must be so.
 pub(super) fn run(workspace: &Workspace, only: Option<&str>) -> Result<()> {
-    let files = Files::of(workspace, env!("CARGO_PKG_VERSION"));
+    let (files, next) = (Files::of(workspace, env!("CARGO_PKG_VERSION")), Files::of(workspace, NEXT));
     let image = files.kind("test.raw");
-    if only.is_none() || !image.is_file() {
+    setup::tools(workspace, &[setup::TO_RUN, setup::TO_TEST].concat())?;
+    let wels = workspace.target().join("release/wels");
+    if only.is_none() || !image.is_file() || !next.system().is_dir() {
         let wels = console::step("the daemon", || daemon::build(workspace))?;
         let pack = daemon::model(workspace, &wels, MODEL)?;
         image::run(workspace, &image::Args::to_test(pack))?;
+        image::run(workspace, &image::Args::to_bring(NEXT))?;
     }
+    let second = second::pack(workspace, &wels, MODEL)?;
     console::heading("hw-tests: a virtual box");
     let cargo = Tool::cargo(workspace).args(["run", "--quiet", "--package", "hw-tests", "--", "--image"]);
     let cargo = cargo.arg(image).arg("--tools").arg(Tree::at(workspace).root());
+    let cargo = cargo.arg("--wels").arg(wels).arg("--second").arg(second);
+    let cargo = cargo.arg("--system").arg(next.system());
     let cargo = cargo.arg("--keep").arg(workspace.target().join("image/box"));
     match only {
         Some(words) => cargo.args(["--only", words]),

@@ -1,0 +1,96 @@
+//! A newer system from a stick: it starts; and one that cannot start leaves the box to the one before.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::boot::CHAT;
+use crate::qemu::Stick;
+use crate::say;
+use crate::stick::{RELEASE, Spec};
+use crate::target::{BOOT_TIME_MAX, Target};
+use crate::updates;
+
+const NAME: &str = "wels-system";
+const BROKEN_VERSION: &str = "98";
+
+pub(super) fn updates(target: &mut Target) -> Result<()> {
+    let folder = target.bench()?.system.clone();
+    let about: Value = serde_json::from_slice(&fs::read(folder.join("system.json"))?)?;
+    let version = about["version"].as_str().context("a system without a version")?.to_owned();
+    install(target, &folder, 2)?;
+    restart(target)?;
+    let page = target.admin()?;
+    updates::wait(&page, "the new system is committed", BOOT_TIME_MAX, |state| {
+        Ok((state["system"]["current"]["version"] == 2).then_some(()))
+    })?;
+    runs(target, &version)?;
+    let broken = target.bench()?.maker.path("broken-system");
+    break_system(target, &broken)?;
+    install(target, &broken, 3)?;
+    restart(target)?;
+    let page = target.admin()?;
+    let why = updates::wait(&page, "the one before runs again", BOOT_TIME_MAX, |state| {
+        let why = [&state["abandoned"], &state["fell_back"]].into_iter().find(|why| !why.is_null());
+        Ok(why.cloned())
+    })?;
+    say::note(&format!("fell back: {why}"));
+    runs(target, &version)
+}
+
+/// That version runs, and the chats are there.
+fn runs(target: &mut Target, version: &str) -> Result<()> {
+    let page = target.admin()?;
+    ensure!(page.chats()?.iter().any(|title| title == CHAT), "the chat is gone");
+    let found = target.vm()?.shell()?.run(". /usr/lib/os-release; echo $IMAGE_VERSION; cat /proc/cmdline")?;
+    say::note(&found);
+    ensure!(found.lines().next() == Some(version), "{version} does not run");
+    target.vm()?.note_cpu();
+    Ok(())
+}
+
+fn install(target: &mut Target, folder: &Path, counter: u64) -> Result<()> {
+    let spec = Spec { source: folder, kind: "system", name: NAME, counter, key: RELEASE };
+    let (image, mut page) = (target.bench()?.maker.image(&spec)?, target.admin()?);
+    target.vm()?.plug(&Stick::of(&image))?;
+    let content = updates::stick(&page)?;
+    ensure!(content.refusal().is_none(), "it is refused: {content:?}");
+    updates::install(&mut page, &content)?;
+    updates::wait(&page, "it waits for a restart", updates::INSTALL_TIME_MAX, |state| {
+        let error = &state["progress"]["error"];
+        ensure!(error.is_null(), "{error}");
+        Ok((state["restart_wanted"] == true).then_some(()))
+    })?;
+    target.vm()?.note_cpu();
+    target.vm()?.pull()?;
+    updates::no_stick(&page)
+}
+
+fn restart(target: &mut Target) -> Result<()> {
+    let mut page = target.admin()?;
+    page.post("/api/admin/updates/restart", &Value::Null, None)?;
+    // It goes down before it comes up.
+    page.wait_gone(BOOT_TIME_MAX)?;
+    page.wait(BOOT_TIME_MAX)
+}
+
+/// The first system with a boot file that has no initrd: whatever is signed and whole may still not start.
+fn break_system(target: &mut Target, to: &Path) -> Result<()> {
+    let machine = target.machine()?;
+    let folder = machine.system()?;
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    fs::create_dir_all(to)?;
+    for name in ["root.img", "root-verity.img"] {
+        fs::hard_link(folder.join(name), to.join(name)).with_context(|| format!("cannot link {name}"))?;
+    }
+    let about: Value = serde_json::from_slice(&fs::read(folder.join("system.json"))?)?;
+    let roothash = about["roothash"].as_str().context("a system without a root hash")?;
+    let about = json!({ "version": BROKEN_VERSION, "roothash": roothash });
+    fs::write(to.join("system.json"), about.to_string())?;
+    let words = format!("console=ttyS0 panic=1 root=/dev/nothing roothash={roothash}");
+    machine.tools.ukify(&machine.kernel()?, &words, &to.join("boot.efi"))
+}
