@@ -6,7 +6,7 @@
 use rusqlite::Transaction;
 use serde_json::json;
 
-use crate::secret::{claim_code, claim_letters, sha256};
+use crate::secret::{code_letters, console_code, sha256};
 use crate::{Error, NewUser, Privilege, Store, User, audit, settings, users};
 
 const CLAIM_SETTING: &str = "claim_code_sha256";
@@ -37,7 +37,7 @@ impl Store {
             if has_users(tx)? {
                 return Ok(None);
             }
-            let code = claim_code();
+            let code = console_code();
             settings::set(tx, CLAIM_SETTING, Some(&stored(&code)))?;
             Ok(Some(code))
         })
@@ -70,7 +70,7 @@ impl Store {
 }
 
 fn stored(code: &str) -> String {
-    sha256(&claim_letters(code)).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(&code_letters(code)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn has_users(tx: &Transaction<'_>) -> Result<bool, Error> {

@@ -27,6 +27,7 @@ mod keys;
 mod messages;
 mod migrate;
 pub mod password;
+mod recover;
 mod search;
 pub mod secret;
 mod sessions;

@@ -6,10 +6,10 @@
 use sha2::{Digest, Sha256};
 
 /// Letters and digits that can't be mistaken for each other, read from a console across a room: no I, L, O, U, 0, 1.
-const CLAIM_ALPHABET: &[u8; 30] = b"ABCDEFGHJKMNPQRSTVWXYZ23456789";
+const CODE_ALPHABET: &[u8; 30] = b"ABCDEFGHJKMNPQRSTVWXYZ23456789";
 
-/// Length of a claim code, without its dash: 30^8 is 39 bits, and guesses are throttled.
-const CLAIM_LEN: usize = 8;
+/// Length of such a code, without its dash: 30^8 is 39 bits, and guesses are throttled.
+const CODE_LEN: usize = 8;
 
 /// SHA-256 of a secret, as stored.
 pub(crate) type Hash = [u8; 32];
@@ -34,19 +34,26 @@ pub fn random_u64() -> u64 {
     u64::from_le_bytes(random())
 }
 
-/// A new claim code, `XXXX-XXXX`.
-pub(crate) fn claim_code() -> String {
+/// A new code for the box's console, `XXXX-XXXX`.
+pub fn console_code() -> String {
     // Bytes at or above the largest multiple of the alphabet's length would favour its first letters.
-    let fair = |byte: &u8| usize::from(*byte) < 256 / CLAIM_ALPHABET.len() * CLAIM_ALPHABET.len();
+    let fair = |byte: &u8| usize::from(*byte) < 256 / CODE_ALPHABET.len() * CODE_ALPHABET.len();
     let letters = std::iter::repeat_with(random::<32>).flatten().filter(fair);
     let mut code: String =
-        letters.take(CLAIM_LEN).map(|byte| char::from(CLAIM_ALPHABET[usize::from(byte) % 30])).collect();
-    code.insert(CLAIM_LEN / 2, '-');
+        letters.take(CODE_LEN).map(|byte| char::from(CODE_ALPHABET[usize::from(byte) % 30])).collect();
+    code.insert(CODE_LEN / 2, '-');
     code
 }
 
-/// The code as typed, without dash, spaces and case.
-pub(crate) fn claim_letters(typed: &str) -> String {
+/// Whether `typed` is `code`, whatever its dash, spaces and case. How long that takes tells nothing: hashes are compared,
+/// and whole.
+pub fn is_console_code(typed: &str, code: &str) -> bool {
+    let (typed, code) = (sha256(&code_letters(typed)), sha256(&code_letters(code)));
+    typed.iter().zip(code).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+/// A code as typed, without dash, spaces and case.
+pub(crate) fn code_letters(typed: &str) -> String {
     typed.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
 }
 
@@ -61,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_code_survives_careless_typing() {
-        let code = claim_code();
+    fn a_code_survives_careless_typing() {
+        let code = console_code();
         assert_eq!(code.len(), 9);
-        assert_eq!(
-            claim_letters(&format!(" {} ", code.to_lowercase().replace('-', " "))),
-            claim_letters(&code)
-        );
-        assert!(claim_letters(&code).bytes().all(|byte| CLAIM_ALPHABET.contains(&byte)));
+        assert!(is_console_code(&format!(" {} ", code.to_lowercase().replace('-', " ")), &code));
+        for wrong in ["", "-", &code[1..], &format!("{code}A"), &console_code()] {
+            assert!(!is_console_code(wrong, &code), "{wrong} for {code}");
+        }
+        assert!(code_letters(&code).bytes().all(|byte| CODE_ALPHABET.contains(&byte)));
     }
 }

@@ -169,7 +169,7 @@ pub(crate) fn insert(tx: &Transaction<'_>, actor: Option<UserId>, new: &NewUser)
     Ok(find(tx, id)?.expect("a row just inserted"))
 }
 
-fn update(
+pub(crate) fn update(
     tx: &Transaction<'_>,
     actor: UserId,
     id: UserId,

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
-use store::{ClaimError, Error, NewUser, Privilege, SESSIONS_MAX, Store, UserChange};
+use store::{ClaimError, Error, NewUser, Privilege, SESSIONS_MAX, Store, User, UserChange};
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -65,6 +65,37 @@ async fn sessions_end_with_a_new_password_and_with_the_account() {
     let change = UserChange { disabled: Some(true), ..UserChange::default() };
     store.change_user(ada.id, bob.id, change).await.unwrap().unwrap();
     assert!(store.session_owner(&second.token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn whoever_lost_the_password_comes_back_as_an_admin() {
+    let (_dir, store) = open();
+    let ada = store.create_user(None, person("ada", Privilege::Admin)).await.unwrap();
+    let bob = store.create_user(Some(ada.id), person("bob", Privilege::User)).await.unwrap();
+    let adas = store.create_session(ada.id, "a").await.unwrap();
+    let key = store.create_key(bob.id, "script").await.unwrap();
+    let disable = UserChange { disabled: Some(true), ..UserChange::default() };
+    store.change_user(ada.id, bob.id, disable).await.unwrap().unwrap();
+    let bobs = store.create_session(bob.id, "b").await.unwrap();
+
+    let recovered = store.recover("BOB", "new".into()).await.unwrap();
+    assert_eq!(recovered, User { role: Privilege::Admin, disabled: false, ..bob.clone() });
+    assert_eq!(store.password_hash(bob.id).await.unwrap().as_deref(), Some("new"));
+    assert!(store.session_owner(&bobs.token).await.unwrap().is_none());
+    assert_eq!(store.key_owner(&key.key).await.unwrap().unwrap().user.id, bob.id);
+    // Nobody else notices.
+    assert_eq!(store.session_owner(&adas.token).await.unwrap().unwrap().user, ada);
+    assert_eq!(store.password_hash(ada.id).await.unwrap().as_deref(), Some("hash"));
+    let line = store.audit_log(None, 1).await.unwrap().remove(0);
+    assert_eq!(
+        (&*line.action, line.actor, &line.detail["is_new"]),
+        ("recovered", Some(bob.id), &false.into())
+    );
+
+    let eve = store.recover("eve", "hers".into()).await.unwrap();
+    assert_eq!((&*eve.name, eve.role, eve.disabled), ("eve", Privilege::Admin, false));
+    assert_eq!(store.users().await.unwrap().len(), 3);
+    assert_eq!(store.audit_log(None, 1).await.unwrap()[0].detail["is_new"], true);
 }
 
 #[tokio::test]
