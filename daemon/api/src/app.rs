@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::recovery::Recovery;
 use crate::runs::Runs;
 use crate::slot::ModelSlot;
 use crate::throttle::Throttle;
@@ -55,6 +56,7 @@ pub struct Shared {
     pub(crate) store: Store,
     pub(crate) slot: ModelSlot,
     pub(crate) updates: Option<Updates>,
+    pub(crate) recovery: Recovery,
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) throttle: Throttle,
@@ -79,7 +81,8 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// A service on `store`, for the model in `slot`; without `updates` nothing can be installed from the page.
+    /// A service on `store`, for the model in `slot`; without `updates` nothing can be installed from the page,
+    /// and whoever can open `recovery` lets people back in who have lost their password.
     ///
     /// # Errors
     /// The store can't be read.
@@ -87,6 +90,7 @@ impl App {
         store: Store,
         slot: ModelSlot,
         updates: Option<Updates>,
+        recovery: Recovery,
         config: Config,
     ) -> Result<Self, store::Error> {
         let claimed = AtomicBool::new(store.is_claimed().await?);
@@ -94,6 +98,7 @@ impl App {
             store,
             slot,
             updates,
+            recovery,
             config,
             claimed,
             metrics: Metrics::default(),

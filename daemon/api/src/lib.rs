@@ -27,6 +27,7 @@ mod openai;
 mod outbound;
 mod page;
 mod problem;
+mod recovery;
 mod routes;
 mod runs;
 mod serve;
@@ -37,6 +38,7 @@ mod updates;
 mod words;
 
 pub use app::{App, Config};
+pub use recovery::Recovery;
 pub use routes::{Access, list as route_list, router};
 pub use serve::serve;
 pub use slot::{GenerationDefaults, ModelInfo, ModelSlot, ServedModel};

@@ -41,6 +41,7 @@ fn table() -> Vec<Route> {
         route(Method::GET, "/v1/models/{*id}", Key, get(openai::model)),
         route(Method::GET, "/api/state", Public, get(ui::account::state)),
         route(Method::POST, "/api/claim", Public, post(ui::account::claim)),
+        route(Method::POST, "/api/recover", Public, post(ui::recover::recover)),
         route(Method::POST, "/api/login", Public, post(ui::account::login)),
         route(Method::POST, "/api/logout", Public, post(ui::account::logout)),
         route(Method::PATCH, "/api/me", Session, patch(ui::account::change)),

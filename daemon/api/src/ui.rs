@@ -6,6 +6,7 @@ pub(crate) mod chats;
 pub(crate) mod export;
 pub(crate) mod keys;
 pub(crate) mod messages;
+pub(crate) mod recover;
 pub(crate) mod runs;
 pub(crate) mod status;
 pub(crate) mod updates;

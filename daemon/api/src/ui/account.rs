@@ -31,6 +31,7 @@ fn state_of(app: &App, user: Option<&User>) -> Value {
         "user": user,
         "box": { "name": app.config.box_name, "version": env!("CARGO_PKG_VERSION") },
         "model": model,
+        "recovering": app.is_claimed() && app.recovery.code().is_some(),
     })
 }
 
@@ -102,7 +103,7 @@ pub(crate) async fn login(
     sign_in(&app, &user, &headers).await
 }
 
-async fn sign_in(app: &App, user: &User, headers: &HeaderMap) -> Result<Response> {
+pub(super) async fn sign_in(app: &App, user: &User, headers: &HeaderMap) -> Result<Response> {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let session = app.store.create_session(user.id, agent).await?;
     Ok(([set_cookie(&session.token)], Json(state_of(app, Some(user)))).into_response())
@@ -189,7 +190,7 @@ pub(crate) async fn end_session(
     if ended { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found()) }
 }
 
-fn throttle(app: &App, sources: &[String]) -> Result<()> {
+pub(super) fn throttle(app: &App, sources: &[String]) -> Result<()> {
     app.throttle.attempt(sources).map_err(|wait| {
         let message = "too many wrong tries; wait, then try again";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "throttled", message).retry_after(wait)

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use api::{App, Config, Desk, GenerationDefaults, ModelInfo, ModelSlot, ServedModel, serve, updates};
+use api::{
+    App, Config, Desk, GenerationDefaults, ModelInfo, ModelSlot, Recovery, ServedModel, serve, updates,
+};
 use engine::sim::Scripted;
 use engine::{Options, Stats};
 use model::Limits;
@@ -120,6 +122,8 @@ pub(crate) struct House {
     pub(crate) claim_code: Option<String>,
     /// Where what the page wishes of updates arrives.
     pub(crate) desk: Desk,
+    /// The door for whoever has lost the password.
+    pub(crate) recovery: Recovery,
     dir: Option<tempfile::TempDir>,
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<()>,
@@ -139,7 +143,8 @@ impl House {
         let slot = ModelSlot::default();
         slot.put(script.installed.then(|| script.model()));
         let (door, desk) = updates("{\"stick\":null}".into());
-        let app = App::new(store, slot.clone(), Some(door), script.config).await.unwrap();
+        let recovery = Recovery::default();
+        let app = App::new(store, slot.clone(), Some(door), recovery.clone(), script.config).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, ended) = oneshot::channel();
@@ -148,7 +153,7 @@ impl House {
             let _ = ended.await;
         }));
         let client = Client::new(address);
-        Self { client, slot, claim_code, desk, dir: Some(dir), shutdown, server }
+        Self { client, slot, claim_code, desk, recovery, dir: Some(dir), shutdown, server }
     }
 
     /// A claimed box; the browser is ada's, the admin's.

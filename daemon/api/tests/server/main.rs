@@ -11,6 +11,7 @@ mod house;
 mod isolation;
 mod openai;
 mod page;
+mod recovery;
 mod runs;
 mod thoughts;
 mod updates;
