@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use api::{App, Config, GenerationDefaults, ModelInfo, ModelSlot, ServedModel};
+use api::{App, Config, GenerationDefaults, ModelInfo, ModelSlot, Recovery, ServedModel};
 use listenfd::ListenFd;
 use model::{Forward, KvShape, Options, Precision};
 use serde_json::json;
@@ -55,9 +55,9 @@ async fn serve(args: Serve) -> Result<ExitCode> {
     first_model(&args, &serving).await?;
     let places = Places { models: args.models.clone(), state, runtime: appliance::runtime() };
     let (updates, door) = api::updates(Arc::default());
-    let end = CancellationToken::new();
-    let desk = Desk::new(places, serving, board.clone(), door, end.clone());
-    let app = App::new(store.clone(), slot, Some(updates), config(&args)).await?;
+    let (recovery, end) = (Recovery::default(), CancellationToken::new());
+    let desk = Desk::new(places, serving, board.clone(), door, recovery.clone(), end.clone());
+    let app = App::new(store.clone(), slot, Some(updates), recovery, config(&args)).await?;
     announce(&args, listener.local_addr()?.to_string(), code.as_deref());
     let beside = [tokio::spawn(appliance::supervise(store, board)), tokio::spawn(desk.attend())];
     api::serve(listener, app, interrupted(end)).await;

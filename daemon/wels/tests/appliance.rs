@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 
+use serde_json::json;
 use support::{Shop, TestBox};
 
 #[test]
@@ -48,4 +49,46 @@ fn a_model_that_cannot_be_served_costs_health_and_not_the_page() {
     let words = String::from_utf8_lossy(&health.stderr).into_owned();
     assert!(!health.status.success() && words.contains("broken/1"), "{words}");
     assert!(wels.screen().contains("cannot be served"), "{}", wels.screen());
+}
+
+#[test]
+fn whoever_lost_the_password_comes_back_with_a_stick() {
+    const SHOWN: &str = "Code for a new password:";
+    let wels = TestBox::start(|_| ());
+    let ada = wels.claimed();
+    let page = wels.signed_out();
+    let stick = tempfile::tempdir().unwrap();
+    let plugged = wels.plug(stick.path());
+    ada.stick();
+    assert!(!wels.screen().contains(SHOWN), "a stick that doesn't ask");
+    drop(plugged);
+
+    fs::write(stick.path().join("wels-recovery.txt"), "").unwrap();
+    let plugged = wels.plug(stick.path());
+    let screen = wels.until_screen_is("a code", |screen| screen.contains(SHOWN));
+    let code = code_after(&screen, SHOWN);
+    assert_eq!(page.get("/api/state")["recovering"], true);
+    let back = wels.recovered(&code, "not lost again");
+    assert_eq!(back.get("/api/state")["user"]["role"], "admin");
+    let login = |password| page.post("/api/login", &json!({ "name": "ada", "password": password })).0;
+    assert_eq!((login("correct horse battery"), login("not lost again")), (401, 200));
+    // Used up: the console shows it no more, and no other comes until the stick does.
+    wels.until_screen_is("no code", |screen| !screen.contains(SHOWN));
+    assert_eq!(page.get("/api/state")["recovering"], false);
+    drop(plugged);
+
+    let plugged = wels.plug(stick.path());
+    let screen = wels.until_screen_is("another code", |screen| screen.contains(SHOWN));
+    let other = code_after(&screen, SHOWN);
+    assert_ne!(other, code);
+    drop(plugged);
+    wels.until_screen_is("no code", |screen| !screen.contains(SHOWN));
+    let late = json!({ "code": other, "name": "eve", "password": "not lost again" });
+    assert_eq!(page.post("/api/recover", &late).1["error"]["code"], "bad_code");
+}
+
+/// The code on the line below `words`.
+fn code_after(screen: &str, words: &str) -> String {
+    let line = screen.lines().skip_while(|line| !line.contains(words)).nth(1).unwrap();
+    line.split_whitespace().next_back().unwrap().to_owned()
 }

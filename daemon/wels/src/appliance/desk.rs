@@ -9,6 +9,7 @@
 mod backups;
 mod install;
 mod look;
+mod recovery;
 mod shown;
 mod system;
 mod wishes;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Refusal, Wished};
+use api::{Recovery, Refusal, Wished};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use self::shown::Lines;
 use super::sticks::{self, News, Stick};
 use super::{Board, ModelState, Serving, UpdateState, steward};
 
-/// How soon a stall is seen.
+/// How soon a stall is seen, and that a code has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Where things lie.
@@ -54,6 +55,10 @@ enum Event {
         content: Box<Content>,
         found: Option<Arc<Found>>,
     },
+    /// A stick has the file that asks for a recovery code.
+    RecoveryAsked {
+        id: String,
+    },
     /// The job has moved on.
     Moved,
     /// The job has ended.
@@ -72,6 +77,8 @@ struct Seen {
     content: Content,
     /// What may be installed from it.
     found: Option<Arc<Found>>,
+    /// Whether it asked for a recovery code.
+    asks_recovery: bool,
 }
 
 /// The desk.
@@ -81,6 +88,8 @@ pub(crate) struct Desk {
     serving: Serving,
     board: Board,
     door: api::Desk,
+    /// For whoever has lost the password.
+    recovery: Recovery,
     tell: UnboundedSender<Event>,
     events: UnboundedReceiver<Event>,
     /// Those that came last, last.
@@ -103,12 +112,13 @@ impl Desk {
         serving: Serving,
         board: Board,
         door: api::Desk,
+        recovery: Recovery,
         end: CancellationToken,
     ) -> Self {
         let (tell, events) = mpsc::unbounded_channel();
         let lines = Lines::read(&places);
         let (sticks, job, last, boots) = (Vec::new(), None, None, None);
-        Self { places, serving, board, door, tell, events, sticks, job, last, lines, boots, end }
+        Self { places, serving, board, door, recovery, tell, events, sticks, job, last, lines, boots, end }
     }
 
     /// Works until the service ends.
@@ -129,7 +139,7 @@ impl Desk {
                     let _ = answer.send(taken);
                 }
                 Some(event) = self.events.recv() => self.hear(event),
-                _ = looks.tick(), if self.job.is_some() => {}
+                _ = looks.tick(), if self.job.is_some() || self.shows_code() => {}
             }
         }
     }
@@ -157,10 +167,16 @@ impl Desk {
     fn hear(&mut self, event: Event) {
         match event {
             Event::Stick(News::Came(stick)) => {
-                self.sticks.push(Seen { stick, content: Content::Reading, found: None });
+                self.ask_for_recovery(&stick);
+                let (content, found, asks_recovery) = (Content::Reading, None, false);
+                self.sticks.push(Seen { stick, content, found, asks_recovery });
                 self.look_at_sticks();
             }
-            Event::Stick(News::Gone { id }) => self.sticks.retain(|seen| seen.stick.id != id),
+            Event::Stick(News::Gone { id }) => {
+                self.sticks.retain(|seen| seen.stick.id != id);
+                self.close_recovery();
+            }
+            Event::RecoveryAsked { id } => self.open_recovery(&id),
             Event::Looked { id, content, found } => self.looked(&id, *content, found),
             Event::Moved => {}
             Event::Ended => {
@@ -237,10 +253,11 @@ impl Desk {
             changed
         });
         let stick = newest.map(|seen| seen.content.words());
+        let code = self.recovery.code();
         self.board.change_if(|state| {
             let update = UpdateState { stick, progress };
-            let changed = state.update != update;
-            state.update = update;
+            let changed = state.update != update || state.recovery_code != code;
+            (state.update, state.recovery_code) = (update, code);
             changed
         });
     }

@@ -25,6 +25,9 @@ pub(crate) struct BoxState {
     pub(crate) version: String,
     /// Until somebody has claimed the box.
     pub(crate) claim_code: Option<String>,
+    /// While somebody who has lost the password may be at the box.
+    #[serde(default)]
+    pub(crate) recovery_code: Option<String>,
     pub(crate) model: ModelState,
     /// What an installation does, or did last; and whether a stick waits for a word.
     #[serde(default)]
@@ -82,6 +85,7 @@ impl BoxState {
             name,
             version: env!("CARGO_PKG_VERSION").into(),
             claim_code,
+            recovery_code: None,
             model,
             update: UpdateState::default(),
         }

@@ -55,6 +55,9 @@ fn told(daemon: &BoxState, say: impl Fn(&str, &str) -> String + Copy) -> Vec<Str
     if let Some(code) = &daemon.claim_code {
         text.push(say("Code that makes it yours:", "认领码："));
         text.extend([format!("  {code}"), String::new()]);
+    } else if let Some(code) = &daemon.recovery_code {
+        text.push(say("Code for a new password:", "重设密码的恢复码："));
+        text.extend([format!("  {code}"), String::new()]);
     }
     match &daemon.model {
         ModelState::None => {
@@ -183,6 +186,18 @@ mod tests {
         let page = page(&facts, true);
         assert!(!page.contains("ABCD") && !page.contains("认领"), "{page}");
         assert!(page.contains("plug in a stick") && page.contains("请插入模型 U 盘"), "{page}");
+    }
+
+    #[test]
+    fn a_recovery_code_is_shown_once_the_box_is_claimed() {
+        let mut facts = facts(ModelState::None);
+        facts.daemon.as_mut().unwrap().recovery_code = Some("JKLM-NPQR".into());
+        assert!(!page(&facts, true).contains("JKLM-NPQR"));
+        facts.daemon.as_mut().unwrap().claim_code = None;
+        let page = page(&facts, true);
+        for words in ["JKLM-NPQR", "Code for a new password: / 重设密码的恢复码："] {
+            assert!(page.contains(words), "{words}\n{page}");
+        }
     }
 
     #[test]

@@ -71,9 +71,18 @@ impl TestBox {
 
     /// Waits until the screen shows `words`.
     pub(crate) fn until_screen(&self, words: &str) {
+        self.until_screen_is(words, |screen| screen.contains(words));
+    }
+
+    /// The first screen that is as wanted.
+    pub(crate) fn until_screen_is(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
-        while !self.screen().contains(words) {
-            assert!(start.elapsed() < PATIENCE, "{words} never came: {}", self.screen());
+        loop {
+            let screen = self.screen();
+            if wanted(&screen) {
+                return screen;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what} never came: {screen}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -103,8 +112,18 @@ impl TestBox {
         self.entered("/api/login", &json!({ "name": "ada", "password": PASSWORD }))
     }
 
+    /// The browser of whoever has read the recovery code; ada's, with a new password.
+    pub(crate) fn recovered(&self, code: &str, password: &str) -> Browser {
+        self.entered("/api/recover", &json!({ "code": code, "name": "ada", "password": password }))
+    }
+
+    /// A browser on the page, signed out.
+    pub(crate) fn signed_out(&self) -> Browser {
+        Browser { url: self.url.clone(), cookie: String::new() }
+    }
+
     fn entered(&self, path: &str, words: &Value) -> Browser {
-        let browser = Browser { url: self.url.clone(), cookie: String::new() };
+        let browser = self.signed_out();
         let mut reply = browser.send(path, words);
         let text = reply.body_mut().read_to_string().unwrap();
         assert_eq!(reply.status(), 200, "{text}");
