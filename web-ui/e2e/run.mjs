@@ -9,6 +9,7 @@ import { historySteps } from './steps/history.mjs';
 import { looksSteps } from './steps/looks.mjs';
 import { mockSteps } from './steps/mock.mjs';
 import { partsOf } from './steps/parts.mjs';
+import { recoverySteps } from './steps/recovery.mjs';
 import { stickSteps } from './steps/sticks.mjs';
 import { updateSteps } from './steps/updates.mjs';
 import { startTarget } from './targets.mjs';
@@ -33,7 +34,7 @@ let failed = false;
 try {
   // Each step leaves the page where the next begins. None but the mock's expects particular words of the model.
   const whole = [entrySteps, answerSteps, historySteps, looksSteps];
-  const groups = { daemon: whole, mock: [...whole, mockSteps, updateSteps, boxSteps], card: [entrySteps, cardSteps], sticks: [entrySteps, stickSteps] }[kind];
+  const groups = { daemon: whole, mock: [...whole, mockSteps, updateSteps, boxSteps, recoverySteps], card: [entrySteps, cardSteps], sticks: [entrySteps, stickSteps] }[kind];
   const parts = partsOf(browser.page);
   for (const [name, step] of groups.flatMap((steps) => steps(target, browser, parts))) await runStep(name, step);
   await runStep(`no request left the box (${browser.seen.requests.length} logged)`, () => expectNothing(browser.foreign()));

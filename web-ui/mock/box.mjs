@@ -6,6 +6,7 @@ import { Refusal } from './refusal.mjs';
 import { UpdateDesk } from './updates.mjs';
 
 export const CLAIM_CODE = 'WELS-7Q3K';
+export const RECOVERY_CODE = 'BACK-2N4M';
 const MODEL = {
   id: 'mock-r1-7b', name: 'DeepSeek-R1-Distill-Qwen-7B', context: 32768, bytes: 4_683_073_536, format: 'GGUF Q4_K_M',
   source: 'mock',
@@ -20,6 +21,8 @@ export class Box {
   keys = [];
   startedAt = Date.now();
   requests = 0;
+  /** The stick whose recovery code was used up. */
+  #recoveredBy = null;
 
   constructor({ tokenMs = 12, tickMs, awayMs } = {}) {
     this.tokenMs = tokenMs;
@@ -45,7 +48,23 @@ export class Box {
       user: user ? { id: user.id, name: user.name, role: user.role, lang: user.lang } : null,
       box: { name: 'wels.local', version: '0.1.0-mock' },
       model: user ? { ...MODEL, name: this.updates.state.model.current.title } : null,
+      recovering: this.#isRecovering(),
     };
+  }
+
+  #isRecovering() {
+    const { stick } = this.updates.state;
+    return this.users.length > 0 && Boolean(stick?.asks_recovery) && stick !== this.#recoveredBy;
+  }
+
+  recover({ code, name, password }) {
+    if (!this.#isRecovering() || code !== RECOVERY_CODE) throw new Refusal(403, 'bad_code');
+    if ((password ?? '').length < 8) throw new Refusal(400, 'weak_password');
+    const user = this.users.find((other) => other.name === name) ?? this.addUser({ name, password, role: 'admin' });
+    this.#recoveredBy = this.updates.state.stick;
+    Object.assign(user, { password, role: 'admin', disabled: false });
+    for (const [sid, session] of this.sessions) if (session.user === user) this.sessions.delete(sid);
+    return user;
   }
 
   claim({ code, name, password, lang }) {

@@ -10,6 +10,7 @@ const userRow = ({ id, name, role, disabled, created_at, last_seen_at }) =>
 const OPEN = [
   ['GET', '/api/state', ({ box, user }) => box.state(user)],
   ['POST', '/api/claim', ({ box, body, signIn }) => signIn(box.claim(body))],
+  ['POST', '/api/recover', ({ box, body, signIn }) => signIn(box.recover(body))],
   ['POST', '/api/login', ({ box, body, signIn }) => signIn(box.login(body))],
 ];
 

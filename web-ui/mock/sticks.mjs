@@ -47,6 +47,7 @@ const CONTENTS = {
   reading: { state: 'reading' },
   empty: { state: 'nothing' },
   backups: { state: 'nothing' },
+  recovery: { state: 'nothing' },
 };
 
 const BACKUPS = [
@@ -58,10 +59,12 @@ export const STICK_NAMES = Object.keys(CONTENTS);
 
 /** A stick by its name. */
 export function stickOf(name) {
-  const isImage = !['empty', 'backups', 'reading'].includes(name);
+  const isImage = !['empty', 'backups', 'recovery', 'reading'].includes(name);
   return {
     id: `stick-${name}`, device: 'sdb1', label: isImage ? 'WELS-BUNDLE' : 'KINGSTON', size_bytes: 30_943_995_904,
     writable: !isImage, content: structuredClone(CONTENTS[name]), backups: name === 'backups' ? structuredClone(BACKUPS) : [],
+    // For the mock alone: the daemon keeps it to itself.
+    asks_recovery: name === 'recovery',
   };
 }
 

@@ -19,6 +19,9 @@ export const api = {
   state: () => request<BoxState>('GET', '/api/state'),
   claim: (code: string, name: string, password: string, lang: Lang) =>
     request<BoxState>('POST', '/api/claim', { code, name, password, lang }),
+  /** A new password and the administrator's role, by the code that the console shows while a stick asks for it. */
+  recover: (code: string, name: string, password: string) =>
+    request<BoxState>('POST', '/api/recover', { code, name, password }),
   login: (name: string, password: string) => request<BoxState>('POST', '/api/login', { name, password }),
   logout: () => request<void>('POST', '/api/logout'),
   updateMe: (change: { lang?: Lang; name?: string; password?: { old: string; new: string } }) =>

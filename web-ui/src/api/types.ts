@@ -26,6 +26,8 @@ export interface BoxState {
   user: User | null;
   box: { name: string; version: string };
   model: ModelInfo | null;
+  /** The console shows a code for whoever has lost the password. */
+  recovering: boolean;
 }
 
 export interface Chat {

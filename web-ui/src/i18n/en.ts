@@ -15,6 +15,19 @@ export const en = {
   loginTitle: 'Sign in',
   loginIntro: (box: string) => `to ${box}`,
   loginSubmit: 'Sign in',
+  forgotPassword: 'Forgot the password?',
+  recoverTitle: 'Set a new password',
+  /** Before and after the name of the file. */
+  recoverIntro: [
+    'Put a file named ',
+    ' on a USB stick (FAT32 or exFAT); it may be empty. Plug the stick into the box: its screen shows a code for as long as the stick ' +
+      'is in, 30 minutes at most.',
+  ] as [string, string],
+  recoverCode: 'Recovery code',
+  recoverCodeHint: 'Eight characters, on the screen attached to the box. It is good once.',
+  recoverNameHint: 'This account becomes an administrator and is signed out everywhere else. If there is no such account, it is created.',
+  recoverSubmit: 'Set password and sign in',
+  recoverBack: 'Back to signing in',
   name: 'Name',
   password: 'Password',
   passwordHint: 'At least 8 characters. A sentence is easier to remember and harder to guess.',
