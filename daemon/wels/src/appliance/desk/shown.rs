@@ -109,8 +109,9 @@ impl Lines {
         Self { model: line(Kind::Model), system: line(Kind::System), others, installed, ..lines }
     }
 
+    /// What goes on by itself when its stick is there: agreed to, and not in its slot already, where it waits for a restart.
     pub(super) fn agreed(&self) -> Option<Agreed> {
-        self.installed.agreed
+        self.installed.agreed.filter(|agreed| self.installed.put != Some(agreed.id))
     }
 
     pub(super) fn previous_model(&self) -> Option<Version> {
