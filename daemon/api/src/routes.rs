@@ -78,6 +78,9 @@ fn table() -> Vec<Route> {
         route(Method::DELETE, "/api/admin/updates/keys/{fingerprint}", Admin, delete(ui::updates::remove_key)),
         route(Method::POST, "/api/admin/backup", Admin, post(ui::updates::backup)),
         route(Method::POST, "/api/admin/restore", Admin, post(ui::updates::restore)),
+        route(Method::GET, "/api/admin/measure", Admin, get(ui::measure::show)),
+        route(Method::POST, "/api/admin/measure", Admin, post(ui::measure::start)),
+        route(Method::POST, "/api/admin/measure/stop", Admin, post(ui::measure::stop)),
         route(Method::POST, "/api/admin/factory-reset", Admin, post(ui::updates::factory_reset)),
     ]
 }

@@ -5,6 +5,7 @@ mod answer;
 pub(crate) mod chats;
 pub(crate) mod export;
 pub(crate) mod keys;
+pub(crate) mod measure;
 pub(crate) mod messages;
 pub(crate) mod recover;
 pub(crate) mod runs;

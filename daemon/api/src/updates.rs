@@ -7,6 +7,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Wishes that may wait.
 const WISHES_MAX: usize = 16;
+/// Before the desk has said anything.
+const NOTHING_MEASURED: &str = r#"{"progress":null,"report":null}"#;
 
 /// What an administrator wishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,13 @@ pub enum Wish {
     },
     /// Forget everything but the models.
     FactoryReset,
+    /// Measure the box.
+    Measure {
+        /// How long it is kept busy.
+        minutes: u32,
+    },
+    /// End the measurement, and keep what was measured.
+    StopMeasure,
 }
 
 /// What is rolled back.
@@ -112,6 +121,8 @@ pub struct Wished {
 pub struct Updates {
     /// JSON, whole each time: the page reads it as it is.
     pub(crate) state: watch::Receiver<Arc<str>>,
+    /// JSON, likewise.
+    pub(crate) measured: watch::Receiver<Arc<str>>,
     wishes: mpsc::Sender<Wished>,
 }
 
@@ -120,15 +131,18 @@ pub struct Updates {
 pub struct Desk {
     /// What the page shows, as JSON.
     pub state: watch::Sender<Arc<str>>,
+    /// How far a measurement of the box is, and the last one, as JSON.
+    pub measured: watch::Sender<Arc<str>>,
     /// What its administrators wish.
     pub wishes: mpsc::Receiver<Wished>,
 }
 
 /// A door that shows `state` until the desk says more.
 pub fn updates(state: Arc<str>) -> (Updates, Desk) {
-    let (sender, receiver) = watch::channel(state);
+    let (show, shown) = watch::channel(state);
+    let (tell, told) = watch::channel(NOTHING_MEASURED.into());
     let (ask, wishes) = mpsc::channel(WISHES_MAX);
-    (Updates { state: receiver, wishes: ask }, Desk { state: sender, wishes })
+    (Updates { state: shown, measured: told, wishes: ask }, Desk { state: show, measured: tell, wishes })
 }
 
 impl Updates {

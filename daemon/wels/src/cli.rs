@@ -4,6 +4,7 @@ mod appliance;
 pub(crate) mod backup;
 pub(crate) mod bundle;
 mod compute;
+mod measure;
 mod plan;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub(crate) use self::appliance::{Console, Health, Steward, Stick};
 pub(crate) use self::backup::Backup;
 pub(crate) use self::bundle::Bundle;
 pub(crate) use self::compute::{Compute, Precision};
+pub(crate) use self::measure::Measure;
 pub(crate) use self::plan::Plan;
 use crate::bench::Mixture;
 
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Say what of a model would lie where on a machine, this one or any other, and how fast it would be.
     Plan(Plan),
+    /// Measure this machine, and whether it keeps its speed once it is warm.
+    Measure(Measure),
     /// Compute logits, likeliest tokens, perplexity and greedy continuations of token sequences.
     Eval(Eval),
     /// Show how text becomes tokens, or how a conversation becomes a prompt.

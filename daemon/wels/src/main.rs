@@ -15,6 +15,7 @@ mod health;
 mod import;
 mod load;
 mod machine;
+mod measure;
 mod plan;
 mod progress;
 mod pull;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -105,7 +105,7 @@ async fn first_model(args: &Arc<Serve>, serving: &Serving) -> Result<()> {
 }
 
 /// Completes when the system, the person at the keyboard or the daemon itself asks the daemon to end.
-async fn interrupted(end: CancellationToken) {
+pub(crate) async fn interrupted(end: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled at start");
     tokio::select! {

@@ -194,11 +194,12 @@ pub(crate) async fn factory_reset(
     wish(&app, Wish::FactoryReset).await
 }
 
-fn desk(app: &App) -> Result<&Updates> {
+pub(super) fn desk(app: &App) -> Result<&Updates> {
     app.updates.as_ref().ok_or_else(Problem::not_found)
 }
 
-async fn wish(app: &App, wish: Wish) -> Result<StatusCode> {
+/// Hands a wish over; a refusal is a conflict with what is.
+pub(super) async fn wish(app: &App, wish: Wish) -> Result<StatusCode> {
     let done = desk(app)?.wish(wish).await;
     done.map_err(|refusal| Problem::new(StatusCode::CONFLICT, refusal.code, refusal.message))?;
     Ok(StatusCode::NO_CONTENT)

@@ -46,10 +46,39 @@ async fn what_cannot_be_wished_never_reaches_the_desk() {
     assert_eq!(wrong.error(), (403, "bad_credentials".into()));
     let long = ada.post("/api/admin/updates/keys", &json!({ "text": "x".repeat(20_000) })).await;
     assert_eq!(long.error(), (400, "wrong_key".into()));
+    for minutes in [json!(0), json!(121)] {
+        let reply = ada.post("/api/admin/measure", &json!({ "minutes": minutes })).await;
+        assert_eq!(reply.error(), (400, "wrong_minutes".into()), "{minutes}");
+    }
+    assert_eq!(ada.post("/api/admin/measure", &json!({ "minutes": -1 })).await.status, 400);
     let bob = house.add_person(&ada, "bob").await;
-    for path in ["updates/install", "updates/stop", "updates/restart", "restore", "factory-reset"] {
+    for path in [
+        "measure",
+        "measure/stop",
+        "updates/install",
+        "updates/stop",
+        "updates/restart",
+        "restore",
+        "factory-reset",
+    ] {
         let reply = bob.post(&format!("/api/admin/{path}"), &json!({ "password": PASSWORD })).await;
         assert_eq!(reply.status, 403, "{path}");
     }
     assert!(house.desk.wishes.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_measurement_is_wished_and_shown() {
+    let (mut house, ada) = House::claimed(Script::says("Hi")).await;
+    let mut wishes = std::mem::replace(&mut house.desk.wishes, tokio::sync::mpsc::channel(1).1);
+    assert_eq!(ada.get("/api/admin/measure").await.json(), json!({ "progress": null, "report": null }));
+    let desk = tokio::spawn(async move {
+        let wished = wishes.recv().await.unwrap();
+        wished.answer.send(Ok(())).unwrap();
+        wished.wish
+    });
+    assert_eq!(ada.post("/api/admin/measure", &json!({ "minutes": 60 })).await.status, 204);
+    assert_eq!(desk.await.unwrap(), Wish::Measure { minutes: 60 });
+    house.desk.measured.send_replace(json!({ "report": { "version": "1" } }).to_string().into());
+    assert_eq!(ada.get("/api/admin/measure").await.json()["report"]["version"], "1");
 }

@@ -9,6 +9,7 @@
 mod backups;
 mod install;
 mod look;
+mod measure;
 mod recovery;
 mod shown;
 mod system;
@@ -30,6 +31,7 @@ use self::look::{Content, Found};
 use self::shown::Lines;
 use super::sticks::{self, News, Stick};
 use super::{Board, ModelState, Serving, UpdateState, steward};
+use crate::measure::Watch;
 
 /// How soon a stall is seen, and that a code has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -63,6 +65,10 @@ enum Event {
     Moved,
     /// The job has ended.
     Ended,
+    /// The box was measured.
+    Measured {
+        report: Arc<str>,
+    },
     /// What runs is known, and what became of a system's version.
     Settled {
         settled: Settled,
@@ -98,6 +104,10 @@ pub(crate) struct Desk {
     job: Option<Arc<Monitor>>,
     /// How the last job ended, until somebody has read it.
     last: Option<Progress>,
+    /// The measurement under way.
+    measuring: Option<Arc<Watch>>,
+    /// The last one, as JSON.
+    report: Option<Arc<str>>,
     lines: Lines,
     /// What runs and what starts next; `None` where nobody can say.
     boots: Option<BootState>,
@@ -117,8 +127,24 @@ impl Desk {
     ) -> Self {
         let (tell, events) = mpsc::unbounded_channel();
         let lines = Lines::read(&places);
-        let (sticks, job, last, boots) = (Vec::new(), None, None, None);
-        Self { places, serving, board, door, recovery, tell, events, sticks, job, last, lines, boots, end }
+        let report = measure::last(&places.state);
+        Self {
+            places,
+            serving,
+            board,
+            door,
+            recovery,
+            tell,
+            events,
+            sticks: Vec::new(),
+            job: None,
+            last: None,
+            measuring: None,
+            report,
+            lines,
+            boots: None,
+            end,
+        }
     }
 
     /// Works until the service ends.
@@ -179,6 +205,7 @@ impl Desk {
             Event::RecoveryAsked { id } => self.open_recovery(&id),
             Event::Looked { id, content, found } => self.looked(&id, *content, found),
             Event::Moved => {}
+            Event::Measured { report } => self.measured(report),
             Event::Ended => {
                 self.last = self.job.take().map(|monitor| monitor.snapshot());
                 self.lines = Lines::read(&self.places);
@@ -188,7 +215,7 @@ impl Desk {
             Event::Settled { settled, boots } => {
                 self.boots = Some(boots);
                 self.lines = Lines::read(&self.places);
-                if let (Settled::Write(trial), None) = (settled, &self.job) {
+                if let (Settled::Write(trial), true) = (settled, self.is_idle()) {
                     self.start_put(trial);
                 }
             }
@@ -229,12 +256,13 @@ impl Desk {
     }
 
     fn looked(&mut self, id: &str, content: Content, found: Option<Arc<Found>>) {
+        let is_idle = self.is_idle();
         let Some(seen) = self.sticks.iter_mut().find(|seen| seen.stick.id == id) else { return };
         (seen.content, seen.found) = (content, found);
         let (Content::Bundle { preview }, Some(found)) = (&seen.content, &seen.found) else { return };
         let agreed = self.lines.agreed().filter(|agreed| agreed.id == preview.id);
         let may = |allow_older| look::may_install(preview, allow_older).is_ok();
-        if let Some(agreed) = agreed.filter(|agreed| self.job.is_none() && may(agreed.allow_older)) {
+        if let Some(agreed) = agreed.filter(|agreed| is_idle && may(agreed.allow_older)) {
             let found = Arc::clone(found);
             if let Err(refusal) = self.start_install(found, agreed.allow_older) {
                 warn!(reason = refusal.message, "what was agreed to can't go on");
@@ -242,8 +270,14 @@ impl Desk {
         }
     }
 
+    /// Whether nothing is under way that has to end first.
+    fn is_idle(&self) -> bool {
+        self.job.is_none() && self.measuring.is_none()
+    }
+
     /// Page and console see what is.
     fn publish(&self) {
+        self.publish_measurement();
         let progress = self.job.as_ref().map(|monitor| monitor.snapshot()).or_else(|| self.last.clone());
         let newest = self.sticks.last();
         let shown = shown::json(&self.places, &self.lines, newest, progress.as_ref(), self.boots.as_ref());
@@ -260,6 +294,15 @@ impl Desk {
             (state.update, state.recovery_code) = (update, code);
             changed
         });
+    }
+}
+
+impl Drop for Desk {
+    /// The daemon ends: so does a measurement.
+    fn drop(&mut self) {
+        if let Some(watch) = &self.measuring {
+            watch.stop();
+        }
     }
 }
 

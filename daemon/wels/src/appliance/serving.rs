@@ -11,8 +11,9 @@ use text::{Conversation, Message, Role};
 use tokio::runtime;
 use tracing::{info, warn};
 
-use super::{Board, ModelState};
+use super::{Board, ModelState, packs};
 use crate::cli::Serve;
+use crate::measure::{Served, Subject};
 use crate::{card, load, machine, serve, streaming};
 
 /// What a model has to say something to before it serves.
@@ -101,6 +102,20 @@ impl Serving {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// What of this box is measured: the model that serves, where there is one, and the drive it is on.
+    pub(crate) fn subject(&self, state: &Path) -> Subject {
+        let served = self.slot.get();
+        let served =
+            served.and_then(|model| Served::new(&model.name, model.engine.clone(), &model.codec).ok());
+        let installed = || packs::served(self.args.models.as_deref()?).ok()?;
+        Subject {
+            compute: self.args.compute.clone(),
+            served,
+            pack: self.args.model.clone().or_else(installed),
+            place: self.args.models.as_deref().unwrap_or(state).to_owned(),
         }
     }
 

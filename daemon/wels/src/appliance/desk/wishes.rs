@@ -37,6 +37,8 @@ impl Desk {
             Wish::Backup { stick, passphrase } => self.back_up(&stick, passphrase),
             Wish::Restore { stick, file, passphrase } => self.restore(&stick, file, passphrase),
             Wish::Restart => self.ask_steward(Ask::Restart),
+            Wish::Measure { minutes } => self.start_measurement(minutes),
+            Wish::StopMeasure => self.stop_measurement(),
             Wish::FactoryReset => self.ask_steward(Ask::FactoryReset),
         }
     }
@@ -191,9 +193,12 @@ impl Desk {
         move |_| drop(tell.send(Event::Moved))
     }
 
-    fn expect_idle(&self) -> Result<(), Refusal> {
+    pub(super) fn expect_idle(&self) -> Result<(), Refusal> {
         if self.job.is_some() {
             return Err(refuse("busy", "something is being done already; wait until it is over, or stop it"));
+        }
+        if self.measuring.is_some() {
+            return Err(refuse("measuring", "the box is being measured; wait until it is over, or stop it"));
         }
         Ok(())
     }
