@@ -8,12 +8,15 @@
 //!                                                                               └-> lan (the test is the network the box is in)
 //! ```
 //!
+//! `--report` has the box measure itself, and makes a page of it for whoever thinks of buying one (`report.rs`).
+//!
 //! Depends on no crate of the workspace: it sees what a person sees. Start reading at `suite.rs`.
 
 mod esp;
 mod lan;
 mod page;
 mod qemu;
+mod report;
 mod say;
 mod stick;
 mod suite;
@@ -58,6 +61,12 @@ pub(crate) struct Args {
     /// Only cases whose name holds these words.
     #[arg(long, value_name = "WORDS")]
     only: Option<String>,
+    /// Write what the box has measured of itself as a page for people; FILE.json is written beside it.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// How long the box is kept busy while it measures itself: by default an hour where a report is wanted, else a minute.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=120))]
+    minutes: Option<u32>,
     /// Keep the virtual box's disk and console here; by default they go with the test.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,

@@ -3,6 +3,7 @@
 mod boot;
 mod browser;
 mod faults;
+mod measure;
 mod sticks;
 mod system;
 
@@ -66,6 +67,13 @@ const CASES: &[Case] = &[
         run: boot::is_claimed,
     },
     case("a claimed box shows no code any more", Begin::After, boot::hides_the_code),
+    Case {
+        name: "it measures itself, and says what it would serve",
+        real: true,
+        begin: Begin::Anew(CLAIMED),
+        leaves: None,
+        run: measure::measures_itself,
+    },
     case("a stranger's stick is shown and refused", Begin::Anew(CLAIMED), sticks::refuses_strangers),
     case("a stick's model is shown, installed, and answers", Begin::Anew(CLAIMED), sticks::installs),
     case("the same stick again does nothing", Begin::After, sticks::does_nothing_twice),

@@ -15,12 +15,30 @@ use crate::stick::Maker;
 /// How long a person is willing to look at a box that starts. The virtual one computes every instruction in software.
 pub(crate) const BOOT_TIME_MAX: Duration = Duration::from_secs(1500);
 
+/// Minutes for which a box is kept busy whose measurement is for people, and where it only has to work.
+const REPORT_MINUTES: u32 = 60;
+const TRIAL_MINUTES: u32 = 1;
+
+/// How a box is to measure itself.
+pub(crate) struct Measure {
+    pub(crate) minutes: u32,
+    /// Where the page for people goes.
+    pub(crate) report: Option<PathBuf>,
+}
+
+impl Measure {
+    fn new(args: &Args) -> Self {
+        let minutes = if args.report.is_some() { REPORT_MINUTES } else { TRIAL_MINUTES };
+        Self { minutes: args.minutes.unwrap_or(minutes), report: args.report.clone() }
+    }
+}
+
 /// A box.
 pub(crate) enum Target {
     /// In QEMU.
     Virtual(Box<Virtual>),
     /// On the bench.
-    Real { page: SocketAddr, code: Option<String> },
+    Real { page: SocketAddr, code: Option<String>, measure: Measure },
 }
 
 /// A virtual box: its machine, and the machine while it runs.
@@ -30,6 +48,7 @@ pub(crate) struct Virtual {
     bench: Bench,
     /// The administrator's session.
     cookie: Option<String>,
+    measure: Measure,
 }
 
 /// What lies beside a virtual box.
@@ -45,8 +64,9 @@ pub(crate) struct Bench {
 
 impl Target {
     pub(crate) fn new(args: &Args) -> Result<Self> {
+        let measure = Measure::new(args);
         if let Some(page) = args.address {
-            return Ok(Self::Real { page, code: args.code.clone() });
+            return Ok(Self::Real { page, code: args.code.clone(), measure });
         }
         let machine = Machine::new(args)?;
         let given = |path: &Option<PathBuf>| path.clone().context("--wels, --second and --system are needed");
@@ -58,7 +78,7 @@ impl Target {
         )?;
         let bench =
             Bench { maker, second: given(&args.second)?, system: given(&args.system)?, seed: args.seed };
-        Ok(Self::Virtual(Box::new(Virtual { machine, running: None, bench, cookie: None })))
+        Ok(Self::Virtual(Box::new(Virtual { machine, running: None, bench, cookie: None, measure })))
     }
 
     /// Switches it on, with a stick in it or without.
@@ -163,6 +183,14 @@ impl Target {
         let told = self.vm()?.shell()?.run("cat /run/wels/box.json")?;
         let told: serde_json::Value = serde_json::from_str(&told).with_context(|| told.clone())?;
         Ok(told["claim_code"].as_str().context("the box has no code")?.to_owned())
+    }
+
+    /// How it is to measure itself.
+    pub(crate) fn measure(&self) -> &Measure {
+        match self {
+            Self::Virtual(virtual_box) => &virtual_box.measure,
+            Self::Real { measure, .. } => measure,
+        }
     }
 
     /// Its page.
