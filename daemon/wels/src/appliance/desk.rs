@@ -25,7 +25,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use update::system::{BootState, Settled};
-use update::{Monitor, Progress};
+use update::{Monitor, Progress, Step};
 
 use self::look::{Content, Found};
 use self::shown::Lines;
@@ -278,6 +278,10 @@ impl Desk {
     /// Page and console see what is.
     fn publish(&self) {
         self.publish_measurement();
+        if self.job.as_ref().is_some_and(|monitor| is_over(&monitor.snapshot())) {
+            // Its thread ends in a moment: whoever reads the outcome may ask for the next thing.
+            return;
+        }
         let progress = self.job.as_ref().map(|monitor| monitor.snapshot()).or_else(|| self.last.clone());
         let newest = self.sticks.last();
         let shown = shown::json(&self.places, &self.lines, newest, progress.as_ref(), self.boots.as_ref());
@@ -304,6 +308,11 @@ impl Drop for Desk {
             watch.stop();
         }
     }
+}
+
+/// Whether nothing more moves.
+fn is_over(progress: &Progress) -> bool {
+    progress.error.is_some() || progress.step == Step::Done
 }
 
 fn refuse(code: &'static str, message: &str) -> Refusal {
