@@ -58,9 +58,9 @@ fn install(target: &mut Target, folder: &Path, counter: u64) -> Result<()> {
     let content = updates::stick(&page)?;
     ensure!(content.refusal().is_none(), "it is refused: {content:?}");
     updates::install(&mut page, &content)?;
-    updates::wait(&page, "it waits for a restart", updates::INSTALL_TIME_MAX, |state| {
-        let error = &state["progress"]["error"];
-        ensure!(error.is_null(), "{error}");
+    let error = updates::ended(&page)?;
+    ensure!(error.is_none(), "it ended with {error:?}");
+    updates::wait(&page, "it waits for a restart", updates::STICK_TIME_MAX, |state| {
         Ok((state["restart_wanted"] == true).then_some(()))
     })?;
     target.vm()?.note_cpu();
