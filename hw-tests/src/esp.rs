@@ -39,21 +39,19 @@ impl Tools {
         command
     }
 
-    /// Makes a boot file of a kernel and its command line, without an initrd. ukify is a script, so the tree's Python runs it.
-    pub(crate) fn ukify(&self, kernel: &Path, words: &str, to: &Path) -> Result<()> {
+    /// Makes a version's boot file of a kernel and its command line, without an initrd. ukify is a script, so the tree's Python runs it.
+    pub(crate) fn ukify(&self, kernel: &Path, version: &str, words: &str, to: &Path) -> Result<()> {
         let path = |path: &Path| path.display().to_string();
         let stub = path(&self.path("usr/lib/systemd/boot/efi/linuxx64.efi.stub"));
+        let release = format!(
+            "ID=wels\nIMAGE_ID=wels\nIMAGE_VERSION={version}\nVERSION_ID={version}\nPRETTY_NAME=a bad update\n"
+        );
         let output = self
             .command("usr/bin/python3")
             .env("PYTHONHOME", self.path("usr"))
             .arg(self.path("usr/bin/ukify"))
             .args(["build", "--linux", &path(kernel), "--stub", &stub, "--uname", "bad", "--cmdline", words])
-            .args([
-                "--os-release",
-                "ID=wels\nVERSION_ID=99\nPRETTY_NAME=a bad update\n",
-                "--output",
-                &path(to),
-            ])
+            .args(["--os-release", &release, "--output", &path(to)])
             .output()
             .context("cannot start ukify")?;
         if !output.status.success() {

@@ -150,7 +150,7 @@ pub(super) fn falls_back(target: &mut Target) -> Result<()> {
     let bad = machine.scratch("bad.efi");
     let kernel = machine.kernel()?;
     // A kernel without an initrd finds no root, and panics: as broken as an update can be.
-    machine.tools.ukify(&kernel, "console=ttyS0 panic=1 root=/dev/nothing", &bad)?;
+    machine.tools.ukify(&kernel, "99", "console=ttyS0 panic=1 root=/dev/nothing", &bad)?;
     machine.with_disk(|_, esp| {
         let versions = esp.versions()?;
         say::note(&format!("after the first boot: {versions:?}"));

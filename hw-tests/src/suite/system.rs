@@ -92,5 +92,5 @@ fn break_system(target: &mut Target, to: &Path) -> Result<()> {
     let about = json!({ "version": BROKEN_VERSION, "roothash": roothash });
     fs::write(to.join("system.json"), about.to_string())?;
     let words = format!("console=ttyS0 panic=1 root=/dev/nothing roothash={roothash}");
-    machine.tools.ukify(&machine.kernel()?, &words, &to.join("boot.efi"))
+    machine.tools.ukify(&machine.kernel()?, BROKEN_VERSION, &words, &to.join("boot.efi"))
 }
