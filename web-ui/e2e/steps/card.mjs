@@ -13,6 +13,8 @@ export const cardSteps = ({ url }, { page, screenshot }, { answers, idle, ask })
   }],
   ['the next answer is an ordinary one', async () => {
     await ask('And what is a lake?');
+    // Not the one before: the button that stops may not be there yet.
+    await answers.nth(1).waitFor();
     await idle();
     await answers.last().getByText(/tokens\/s/).waitFor();
     assert.equal(await answers.last().getByText(/graphics card/).count(), 0);

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { NAMES } from '../sticks.mjs';
+import { ANSWER_MS_MAX } from './parts.mjs';
 import { updatePartsOf } from './update-parts.mjs';
 
 /** A model is copied, opened and asked, on a machine that does other things, too. */
@@ -24,6 +25,7 @@ export const stickSteps = (target, browser, { answers, idle, ask }) => {
     await page.goto(url);
     await page.locator('main header').getByText(name).waitFor();
     await ask('Name one fish.');
+    await answers.last().getByText(/tokens\/s/).waitFor({ timeout: ANSWER_MS_MAX });
     await idle();
     assert.ok((await answers.last().locator('.prose').innerText()).length > 0);
   };
