@@ -7,7 +7,8 @@ mod support;
 use std::fs;
 
 use serde_json::json;
-use support::{Shop, TestBox};
+use support::TestBox;
+use support::shop::Shop;
 
 #[test]
 fn a_box_with_a_model_is_ready_watched_and_well() {

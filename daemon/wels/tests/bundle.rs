@@ -1,75 +1,37 @@
 //! `wels bundle` from the first key to a rollback, as a person types it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
 
 use serde_json::Value;
+use support::desk::Desk;
 
-/// A folder, and `wels bundle` with its state in it.
-struct Desk(tempfile::TempDir);
-
-impl Desk {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+/// Two packs that differ, keys, and a list.
+fn furnished() -> Desk {
+    let desk = Desk::new();
+    for (pack, gguf) in [("one.wels", "tiny-qwen2.q8_0.gguf"), ("two.wels", "tiny-llama.q4_0.gguf")] {
+        fs::write(desk.path("m.gguf"), fixtures::read(&format!("gguf/{gguf}"))).unwrap();
+        desk.json(&format!("import @m.gguf @{pack}"));
     }
+    desk.json("bundle keygen --role root --name Root --out @root.key");
+    desk.json("bundle keygen --role release --name Releases --out @release.key");
+    desk.json("bundle keys @keys.json --root @root.key --release @release.key.pub");
+    desk
+}
 
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    /// Words with a `@` are names on the desk.
-    fn run(&self, line: &str) -> Output {
-        let args = line
-            .split_whitespace()
-            .map(|word| word.strip_prefix('@').map_or(word.to_owned(), |name| self.path(name)));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wels"));
-        command.args(args).env("WELS_STATE", self.path("state")).env("WELS_MODELS", self.path("models"));
-        command.env("WELS_LOG", "warn").output().unwrap()
-    }
-
-    fn json(&self, line: &str) -> Value {
-        let output = self.run(&format!("{line} --json"));
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn complaint(&self, line: &str) -> String {
-        let output = self.run(line);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            output.status.code() == Some(1) && text.starts_with("error: ") && !text.contains("panicked"),
-            "{text}"
-        );
-        text
-    }
-
-    /// Two packs that differ, keys, and a list.
-    fn furnished() -> Self {
-        let desk = Self::new();
-        for (pack, gguf) in [("one.wels", "tiny-qwen2.q8_0.gguf"), ("two.wels", "tiny-llama.q4_0.gguf")] {
-            fs::write(desk.path("m.gguf"), fixtures::read(&format!("gguf/{gguf}"))).unwrap();
-            desk.json(&format!("import @m.gguf @{pack}"));
-        }
-        desk.json("bundle keygen --role root --name Root --out @root.key");
-        desk.json("bundle keygen --role release --name Releases --out @release.key");
-        desk.json("bundle keys @keys.json --root @root.key --release @release.key.pub");
-        desk
-    }
-
-    fn create(&self, pack: &str, image: &str, counter: u32) -> Value {
-        self.json(&format!(
-            "bundle create @{pack} --image @{image} --name tiny --counter {counter} --key @release.key --keys @keys.json"
-        ))
-    }
+fn create(desk: &Desk, pack: &str, image: &str, counter: u32) -> Value {
+    let keys = "--key @release.key --keys @keys.json";
+    desk.json(&format!("bundle create @{pack} --image @{image} --name tiny --counter {counter} {keys}"))
 }
 
 #[test]
 fn from_the_first_key_to_a_rollback() {
-    let desk = Desk::furnished();
-    let one = desk.create("one.wels", "one.img", 1);
-    desk.create("two.wels", "two.img", 2);
+    let desk = furnished();
+    let one = create(&desk, "one.wels", "one.img", 1);
+    create(&desk, "two.wels", "two.img", 2);
     assert!(desk.complaint("bundle verify @one.img").contains("believes nobody yet"));
     let trusted = desk.json("bundle trust @root.key.pub");
     assert_eq!(trusted["changed"], true);
@@ -102,7 +64,7 @@ fn a_secret_key_is_its_owners_and_never_overwritten() {
 
 #[test]
 fn a_developers_own_key_is_added_here_and_removed() {
-    let desk = Desk::furnished();
+    let desk = furnished();
     desk.json("bundle keygen --role release --name Developer --out @dev.key");
     desk.json("bundle create @one.wels --image @dev.img --name mine --counter 1 --key @dev.key");
     desk.json("bundle trust @root.key.pub");
@@ -119,8 +81,8 @@ fn a_developers_own_key_is_added_here_and_removed() {
 
 #[test]
 fn a_folder_and_an_image_are_one_bundle_and_are_written_alike() {
-    let desk = Desk::furnished();
-    let image = desk.create("one.wels", "one.img", 1);
+    let desk = furnished();
+    let image = create(&desk, "one.wels", "one.img", 1);
     let folder =
         desk.json("bundle create @one.wels --folder @stick --name tiny --counter 1 --key @release.key --keys @keys.json");
     assert_eq!(image["id"], folder["id"]);
@@ -133,8 +95,8 @@ fn a_folder_and_an_image_are_one_bundle_and_are_written_alike() {
 
 #[test]
 fn a_delta_from_a_pack_or_a_bundle_carries_less() {
-    let desk = Desk::furnished();
-    desk.create("one.wels", "one.img", 1);
+    let desk = furnished();
+    create(&desk, "one.wels", "one.img", 1);
     for from in ["one.wels", "one.img"] {
         let line = format!(
             "bundle create @one.wels --image @{from}.delta --name tiny --counter 2 --delta-from @{from}"

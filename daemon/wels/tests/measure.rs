@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use support::{Browser, Shop, TestBox};
+use support::shop::Shop;
+use support::{Browser, TestBox};
 
 /// Nothing here takes this long.
 const PATIENCE: Duration = Duration::from_secs(240);

@@ -8,7 +8,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use serde_json::json;
-use support::{Browser, Shop, TestBox};
+use support::shop::Shop;
+use support::{Browser, TestBox};
 
 const OLD: &str = "First model one";
 const NEW: &str = "Other model two";

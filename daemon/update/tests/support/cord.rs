@@ -6,13 +6,15 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, WriteFlags,
 };
+
+use super::fuse::attr;
 
 /// The root, `EFI`, `EFI/Linux`; `disk`; then boot files.
 const FOLDERS: [u64; 3] = [1, 2, 3];
@@ -90,26 +92,8 @@ impl CordFs {
     }
 
     fn attr(&self, inode: u64) -> FileAttr {
-        let size = self.state().files.get(&inode).map_or(0, Vec::len) as u64;
-        let is_folder = FOLDERS.contains(&inode);
-        let time = SystemTime::UNIX_EPOCH;
-        FileAttr {
-            ino: INodeNo(inode),
-            size,
-            blocks: size.div_ceil(512),
-            atime: time,
-            mtime: time,
-            ctime: time,
-            crtime: time,
-            kind: if is_folder { FileType::Directory } else { FileType::RegularFile },
-            perm: if is_folder { 0o700 } else { 0o600 },
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        }
+        let bytes = self.state().files.get(&inode).map_or(0, Vec::len) as u64;
+        attr(INodeNo(inode), (!FOLDERS.contains(&inode)).then_some(bytes))
     }
 
     fn done(&self, op: Op) {

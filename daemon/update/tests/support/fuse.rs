@@ -59,26 +59,7 @@ impl DiskFs {
     }
 
     fn attr(&self, inode: INodeNo) -> FileAttr {
-        let is_disk = inode == INODE;
-        let size = if is_disk { self.disk().bytes.len() as u64 } else { 0 };
-        let time = SystemTime::UNIX_EPOCH;
-        FileAttr {
-            ino: inode,
-            size,
-            blocks: size / 512,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            crtime: time,
-            kind: if is_disk { FileType::RegularFile } else { FileType::Directory },
-            perm: if is_disk { 0o600 } else { 0o700 },
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        }
+        attr(inode, (inode == INODE).then(|| self.disk().bytes.len() as u64))
     }
 }
 
@@ -159,6 +140,28 @@ impl Filesystem for DiskFs {
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         reply.ok();
+    }
+}
+
+/// Of a file of root's with so many bytes; without, of a folder.
+pub fn attr(inode: INodeNo, bytes: Option<u64>) -> FileAttr {
+    let (size, time) = (bytes.unwrap_or(0), SystemTime::UNIX_EPOCH);
+    FileAttr {
+        ino: inode,
+        size,
+        blocks: size.div_ceil(512),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind: if bytes.is_some() { FileType::RegularFile } else { FileType::Directory },
+        perm: if bytes.is_some() { 0o600 } else { 0o700 },
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
     }
 }
 
