@@ -99,3 +99,14 @@ pub struct Conversation {
     #[serde(default)]
     pub extra: Map<String, Value>,
 }
+
+impl Conversation {
+    /// One question, to be answered.
+    pub fn question(text: impl Into<String>) -> Self {
+        Self {
+            messages: vec![Message::text(Role::User, text)],
+            add_generation_prompt: true,
+            ..Self::default()
+        }
+    }
+}

@@ -217,6 +217,19 @@ impl Monitor {
         self.tell(state);
     }
 
+    /// Moves as another's work does, of which only is told how far it is: `done` of `total` bytes of `step`.
+    ///
+    /// # Errors
+    /// Somebody asked for an end.
+    pub fn follow(&self, step: Step, done: u64, total: u64) -> Result<(), Error> {
+        let Progress { step: at, bytes_done, bytes_total, .. } = self.lock().progress;
+        if (at, bytes_total) != (step, total) || done < bytes_done {
+            self.step(step, done, total);
+            return Ok(());
+        }
+        self.add(done - bytes_done)
+    }
+
     /// It ended with an error.
     pub fn fail(&self, error: &Error) {
         self.fail_with(Failure::from(error));

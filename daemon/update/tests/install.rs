@@ -326,3 +326,20 @@ fn progress_says_what_it_is_of_and_how_long_it_takes() {
     monitor.cancel();
     assert!(matches!(monitor.add(10), Err(Error::Cancelled)));
 }
+
+#[test]
+fn a_monitor_follows_work_that_is_done_elsewhere_and_stops_it() {
+    let monitor = Monitor::of(Action::Backup, "wels-backup.age", "Backup", 0, |_| {});
+    let at = || {
+        let progress = monitor.snapshot();
+        (progress.step, progress.bytes_done, progress.bytes_total)
+    };
+    // Forward, into the next step, and a step that begins anew with more to do.
+    for told in [(Step::Copy, 10, 100), (Step::Copy, 60, 100), (Step::Check, 5, 50), (Step::Check, 0, 70)] {
+        let (step, done, total) = told;
+        monitor.follow(step, done, total).unwrap();
+        assert_eq!(at(), told);
+    }
+    monitor.cancel();
+    assert_eq!(monitor.follow(Step::Check, 1, 70).unwrap_err().code(), "cancelled");
+}

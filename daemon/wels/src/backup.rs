@@ -48,7 +48,12 @@ fn target(asked: Option<&Path>) -> PathBuf {
         Some(folder) => folder,
         None => Path::new(""),
     };
-    folder.join(backup::file_name(folder, u64::try_from(store::now_ms()).unwrap_or_default()))
+    folder.join(new_name(folder))
+}
+
+/// Today's name for a backup that is not taken in `folder`.
+pub(crate) fn new_name(folder: &Path) -> String {
+    backup::file_name(folder, u64::try_from(store::now_ms()).unwrap_or_default())
 }
 
 fn restore(args: &Restore) -> Result<()> {

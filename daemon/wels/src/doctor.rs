@@ -94,7 +94,7 @@ fn disk(state: &Path) -> Finding {
 }
 
 fn database(state: &Path) -> Finding {
-    let path = state.join(serve::DATABASE);
+    let path = state.join(backup::DATABASE);
     if !path.exists() {
         return Finding::good("database", format!("{}: none yet", path.display()));
     }

@@ -40,7 +40,7 @@ fn look(args: &Health) -> Result<String> {
     let state = BoxState::read(&args.runtime).context("the daemon has not come up")?;
     let agent = ureq::Agent::config_builder().timeout_global(Some(ANSWER_TIME_MAX)).build().new_agent();
     agent.get(format!("{}/healthz", args.url)).call().context("the page does not answer")?;
-    let database = serve::state_dir(args.state.as_deref()).join(serve::DATABASE);
+    let database = serve::state_dir(args.state.as_deref()).join(backup::DATABASE);
     store::check(&database).with_context(|| format!("the store {} is not whole", database.display()))?;
     match state.model {
         ModelState::Ready { name } => Ok(format!("{name} has said a word")),

@@ -3,6 +3,7 @@
 mod appliance;
 mod backup;
 mod bench;
+mod block;
 mod bundle;
 mod card;
 mod catalogue;
@@ -26,6 +27,7 @@ mod steward;
 mod stick;
 mod streaming;
 mod tokenize;
+mod tree;
 
 use std::process::ExitCode;
 

@@ -13,14 +13,13 @@ mod processor;
 mod report;
 mod sensors;
 mod series;
-mod tree;
 mod watch;
 mod work;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use gpu::{Device, DeviceOptions};
@@ -150,11 +149,9 @@ pub(crate) fn measure(subject: &Subject, watch: &Watch) -> Report {
 
 impl Report {
     fn new(minutes_wanted: u32) -> Self {
-        let made_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            made_ms,
+            made_ms: store::now_ms(),
             minutes_wanted,
             complete: false,
             processor: None,

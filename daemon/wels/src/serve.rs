@@ -25,9 +25,6 @@ use crate::{card, load, machine, streaming};
 /// Longest conversation where nobody says otherwise.
 pub(crate) const CONTEXT_DEFAULT: usize = 32_768;
 
-/// The database's name in the state folder.
-pub(crate) const DATABASE: &str = "wels.sqlite";
-
 /// Of the free memory, the part that conversations in flight may take.
 const KV_SHARE: u64 = 4;
 const KV_SHARE_STREAMING: u64 = 8;
@@ -45,7 +42,7 @@ async fn serve(args: Serve) -> Result<ExitCode> {
     if let Some(restored) = backup::finish_restore(&state).context("a backup that was to be restored")? {
         info!(made_ms = restored.made_ms, "a backup was restored");
     }
-    let database = state.join(DATABASE);
+    let database = state.join(backup::DATABASE);
     let store = Store::open(&database).with_context(|| format!("cannot open {}", database.display()))?;
     let listener = listener(args.listen).await?;
     let code = store.new_claim_code().await?;

@@ -10,24 +10,24 @@ const BYTES_MAX: u64 = 4 << 20;
 const ENTRIES_MAX: usize = 4096;
 
 /// A file's text.
-pub(super) fn text(path: &Path) -> Option<String> {
+pub(crate) fn text(path: &Path) -> Option<String> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(BYTES_MAX).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 /// A file's text, unless it is empty.
-pub(super) fn words(path: &Path) -> Option<String> {
+pub(crate) fn words(path: &Path) -> Option<String> {
     text(path).filter(|text| !text.is_empty())
 }
 
 /// The number that a file holds.
-pub(super) fn number(path: &Path) -> Option<i64> {
+pub(crate) fn number(path: &Path) -> Option<i64> {
     text(path)?.parse().ok()
 }
 
 /// What lies in a folder and is called as wanted, in the order of names; nothing of a folder that isn't there.
-pub(super) fn entries(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+pub(crate) fn entries(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let entries = entries.take(ENTRIES_MAX).filter_map(Result::ok);
     let wanted = entries.filter(|entry| entry.file_name().to_str().is_some_and(&is_wanted));
@@ -37,7 +37,7 @@ pub(super) fn entries(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<Pa
 }
 
 /// Whether a name is `prefix` and a number: `cpu12`.
-pub(super) fn is_numbered(name: &str, prefix: &str) -> bool {
+pub(crate) fn is_numbered(name: &str, prefix: &str) -> bool {
     let digits = name.strip_prefix(prefix).unwrap_or_default();
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -27,7 +27,7 @@ use tracing::{error, warn};
 use update::system::{BootState, Settled};
 use update::{Monitor, Progress, Step};
 
-use self::look::{Content, Found};
+use self::look::Looked;
 use self::shown::Lines;
 use super::sticks::{self, News, Stick};
 use super::{Board, ModelState, Serving, UpdateState, steward};
@@ -54,8 +54,7 @@ enum Event {
     /// A stick was looked at.
     Looked {
         id: String,
-        content: Box<Content>,
-        found: Option<Arc<Found>>,
+        looked: Box<Looked>,
     },
     /// A stick has the file that asks for a recovery code.
     RecoveryAsked {
@@ -80,9 +79,7 @@ enum Event {
 #[derive(Debug)]
 struct Seen {
     stick: Arc<Stick>,
-    content: Content,
-    /// What may be installed from it.
-    found: Option<Arc<Found>>,
+    looked: Looked,
     /// Whether it asked for a recovery code.
     asks_recovery: bool,
 }
@@ -154,18 +151,23 @@ impl Desk {
         self.settle();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.publish();
         loop {
-            self.publish();
-            tokio::select! {
+            let answer = tokio::select! {
                 wished = self.door.wishes.recv() => {
                     let Some(Wished { wish, answer }) = wished else { return };
-                    let taken = self.take_up(wish);
-                    // Whoever is answered sees what came of it; they may have left.
-                    self.publish();
-                    let _ = answer.send(taken);
+                    Some((answer, self.take_up(wish)))
                 }
-                Some(event) = self.events.recv() => self.hear(event),
-                _ = looks.tick(), if self.job.is_some() || self.shows_code() => {}
+                Some(event) = self.events.recv() => {
+                    self.hear(event);
+                    None
+                }
+                _ = looks.tick(), if self.job.is_some() || self.shows_code() => None,
+            };
+            self.publish();
+            if let Some((answer, taken)) = answer {
+                // Whoever is answered sees what came of it; they may have left.
+                let _ = answer.send(taken);
             }
         }
     }
@@ -183,7 +185,7 @@ impl Desk {
     /// A version that was copied and not tested yet, because the power went, is tested now.
     fn go_on_with_trial(&mut self) {
         let Some(models) = &self.places.models else { return };
-        match install::pending(models) {
+        match tokio::task::block_in_place(|| install::pending(models)) {
             Ok(Some(trial)) => self.start_trial(trial),
             Ok(None) => {}
             Err(error) => warn!(%error, "the installed models cannot be looked at"),
@@ -194,8 +196,7 @@ impl Desk {
         match event {
             Event::Stick(News::Came(stick)) => {
                 self.ask_for_recovery(&stick);
-                let (content, found, asks_recovery) = (Content::Reading, None, false);
-                self.sticks.push(Seen { stick, content, found, asks_recovery });
+                self.sticks.push(Seen { stick, looked: Looked::default(), asks_recovery: false });
                 self.look_at_sticks();
             }
             Event::Stick(News::Gone { id }) => {
@@ -203,7 +204,7 @@ impl Desk {
                 self.close_recovery();
             }
             Event::RecoveryAsked { id } => self.open_recovery(&id),
-            Event::Looked { id, content, found } => self.looked(&id, *content, found),
+            Event::Looked { id, looked } => self.looked(&id, *looked),
             Event::Moved => {}
             Event::Measured { report } => self.measured(report),
             Event::Ended => {
@@ -242,24 +243,22 @@ impl Desk {
             return;
         }
         for seen in &mut self.sticks {
-            seen.content = Content::Reading;
-            seen.found = None;
+            seen.looked.begins();
             let (places, stick, tell) = (self.places.clone(), Arc::clone(&seen.stick), self.tell.clone());
             let look = move || {
-                let (content, found) = look::look(&places, &stick);
-                let (id, content) = (stick.id.clone(), Box::new(content));
+                let (id, looked) = (stick.id.clone(), Box::new(look::look(&places, &stick)));
                 // Nobody hears at the very end.
-                let _ = tell.send(Event::Looked { id, content, found });
+                let _ = tell.send(Event::Looked { id, looked });
             };
             std::thread::spawn(look);
         }
     }
 
-    fn looked(&mut self, id: &str, content: Content, found: Option<Arc<Found>>) {
+    fn looked(&mut self, id: &str, looked: Looked) {
         let is_idle = self.is_idle();
         let Some(seen) = self.sticks.iter_mut().find(|seen| seen.stick.id == id) else { return };
-        (seen.content, seen.found) = (content, found);
-        let (Content::Bundle { preview }, Some(found)) = (&seen.content, &seen.found) else { return };
+        seen.looked = looked;
+        let Some((preview, found)) = seen.looked.bundle() else { return };
         let agreed = self.lines.agreed().filter(|agreed| agreed.id == preview.id);
         let may = |allow_older| look::may_install(preview, allow_older).is_ok();
         if let Some(agreed) = agreed.filter(|agreed| is_idle && may(agreed.allow_older)) {
@@ -290,7 +289,7 @@ impl Desk {
             *state = shown.into();
             changed
         });
-        let stick = newest.map(|seen| seen.content.words());
+        let stick = newest.map(|seen| seen.looked.content.words());
         let code = self.recovery.code();
         self.board.change_if(|state| {
             let update = UpdateState { stick, progress };

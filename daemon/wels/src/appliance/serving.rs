@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use api::{ModelSlot, ServedModel};
 use engine::{Event, Generation, Request, Sampling};
-use text::{Conversation, Message, Role};
+use text::Conversation;
 use tokio::runtime;
 use tracing::{info, warn};
+use update::Failure;
 
 use super::{Board, ModelState, packs};
 use crate::cli::Serve;
@@ -37,6 +38,17 @@ pub(crate) enum ExchangeError {
     Commit(update::Error),
     /// The old one's answers took too long.
     Answers(anyhow::Error),
+}
+
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        let of = |code: &str, message| Self { code: code.into(), message };
+        match error {
+            ExchangeError::Test(error) => of("failed_test", format!("{error:#}")),
+            ExchangeError::Commit(error) => Self::from(&error),
+            ExchangeError::Answers(error) => of("answers", error.to_string()),
+        }
+    }
 }
 
 /// What serves: who opens models, where they serve, and where it is said which does. Clones are one.
@@ -162,13 +174,8 @@ impl Serving {
 
     /// The model has to say something, with probabilities that are numbers: whoever says it serves has shown it.
     fn test(&self, model: &ServedModel) -> Result<()> {
-        let question = Conversation {
-            messages: vec![Message::text(Role::User, QUESTION)],
-            add_generation_prompt: true,
-            ..Conversation::default()
-        };
         let request = Request {
-            prompt: model.codec.prompt(&question)?.ids,
+            prompt: model.codec.prompt(&Conversation::question(QUESTION))?.ids,
             max_tokens: WORDS_MIN,
             stop_ids: Vec::new(),
             sampling: Sampling::greedy(),

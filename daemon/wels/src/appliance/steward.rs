@@ -71,32 +71,17 @@ pub(crate) fn ask(ask: &Ask, monitor: Option<&Monitor>) -> Result<Option<BootSta
     let line = serde_json::to_string(ask).expect("plain data") + "\n";
     link.write_all(line.as_bytes()).map_err(lost)?;
     let mut lines = BufReader::new(link);
-    let mut at = (Step::Prepare, 0);
     loop {
         let mut line = String::new();
         lines.by_ref().take(LINE_BYTES_MAX).read_line(&mut line).map_err(lost)?;
         match serde_json::from_str(&line).map_err(|error| lost(error.into()))? {
             Answer::Moved { step, done, total } => {
                 if let Some(monitor) = monitor {
-                    follow(monitor, &mut at, (step, done, total))?;
+                    monitor.follow(step, done, total).map_err(|error| Failure::from(&error))?;
                 }
             }
             Answer::Done(boots) => return Ok(boots),
             Answer::Failed(failure) => return Err(failure),
         }
     }
-}
-
-/// The daemon's monitor moves as the steward's does.
-fn follow(
-    monitor: &Monitor,
-    at: &mut (Step, u64),
-    (step, done, total): (Step, u64, u64),
-) -> Result<(), Failure> {
-    let before = std::mem::replace(at, (step, done));
-    if before.0 == step && before.1 <= done && before.1 > 0 {
-        return monitor.add(done - before.1).map_err(|error| Failure::from(&error));
-    }
-    monitor.step(step, done, total);
-    Ok(())
 }

@@ -7,7 +7,7 @@ use engine::speculate::{self, Drafter, Speculation, Turn};
 use engine::{Sampler, Sampling};
 use model::{Chunk, Forward, LogitsOf, Model, SeqId, TokenId};
 use serde_json::{Value, json};
-use text::{Conversation, Message, Role};
+use text::Conversation;
 use weights::Weights;
 
 use super::median;
@@ -33,10 +33,7 @@ impl Questions {
         let codec = load::codec(weights)?;
         let mut prompts = Vec::new();
         for (name, question) in QUESTIONS {
-            let messages = vec![Message::text(Role::User, question)];
-            let conversation =
-                Conversation { messages, add_generation_prompt: true, ..Conversation::default() };
-            prompts.push((name, codec.prompt(&conversation)?.ids));
+            prompts.push((name, codec.prompt(&Conversation::question(question))?.ids));
         }
         let stop_ids = codec.tokenizer().eos_ids().iter().copied().collect();
         Ok(Self { speculation, prompts, stop_ids })

@@ -9,7 +9,8 @@ use experts::disk::{Load, Method, measure};
 use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
-use super::tree::{entries, number, words};
+use crate::block;
+use crate::tree::{entries, number, words};
 
 /// Longest measurement.
 const BUDGET: Duration = Duration::from_secs(4);
@@ -17,8 +18,6 @@ const BUDGET: Duration = Duration::from_secs(4);
 const READ_BYTES: usize = 4 << 20;
 /// A smaller file says nothing of a drive.
 const FILE_BYTES_MIN: u64 = 4 << 20;
-/// Layers of block devices on top of a drive, such as encryption, that are looked through.
-const LAYERS_MAX: usize = 4;
 /// The system counts in these, whatever the drive's own are.
 const SECTOR_BYTES: i64 = 512;
 
@@ -41,20 +40,7 @@ impl Drive {
     }
 
     fn of_device(root: &Path, major: u64, minor: u64) -> Self {
-        let place = root.join(format!("sys/dev/block/{major}:{minor}"));
-        let Ok(mut folder) = place.canonicalize() else { return Self::default() };
-        for _ in 0..LAYERS_MAX {
-            match &*entries(&folder.join("slaves"), |_| true) {
-                [below] => match below.canonicalize() {
-                    Ok(below) => folder = below,
-                    Err(_) => break,
-                },
-                _ => break,
-            }
-        }
-        if folder.join("partition").exists() {
-            folder.pop();
-        }
+        let Some(folder) = block::drive(root, major, minor) else { return Self::default() };
         Self {
             device: folder.file_name().map(|name| name.to_string_lossy().into_owned()),
             model: words(&folder.join("device/model")),

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::report::Processor;
-use super::tree::{number, text};
 use crate::bench::Limits;
 use crate::machine;
+use crate::tree::{number, text};
 
 /// Of the features that processors list, those that kernels could use.
 const FEATURES: [&str; 9] =

@@ -17,7 +17,7 @@ const PART_S: f64 = 600.0;
 pub(crate) struct Report {
     pub(super) version: &'static str,
     /// When it was begun, milliseconds since 1970.
-    pub(super) made_ms: u64,
+    pub(super) made_ms: i64,
     pub(super) minutes_wanted: u32,
     /// It was not stopped.
     pub(super) complete: bool,

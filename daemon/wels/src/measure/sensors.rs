@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::tree::{entries, is_numbered, number, text, words};
+use crate::tree::{entries, is_numbered, number, text, words};
 
 /// Drivers of processors' thermometers.
 const PROCESSOR_DRIVERS: [&str; 5] = ["coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal"];

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use engine::{Event, Generation, Handle, Request, Sampling};
 use kernels::{Cpu, CpuOptions};
 use model::TokenId;
-use text::{Codec, Conversation, Message, Role};
+use text::{Codec, Conversation};
 
 /// What the model is asked.
 const QUESTION: &str = "Tell a long story about a river, a mill and the people who lived there.";
@@ -34,12 +34,7 @@ impl Served {
     /// # Errors
     /// Its template takes no question.
     pub(crate) fn new(name: &str, engine: Handle, codec: &Codec) -> Result<Self> {
-        let question = Conversation {
-            messages: vec![Message::text(Role::User, QUESTION)],
-            add_generation_prompt: true,
-            ..Conversation::default()
-        };
-        let prompt = codec.prompt(&question).context("the model can't be asked")?.ids;
+        let prompt = codec.prompt(&Conversation::question(QUESTION)).context("the model can't be asked")?.ids;
         Ok(Self { name: name.to_owned(), engine, prompt })
     }
 

@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::sys::stat::{major, minor};
 
-use crate::stick;
+use crate::{block, stick};
 
 /// Name of the boot partition.
 const BOOT: &str = "wels-esp";
@@ -23,11 +24,7 @@ impl Drive {
     /// From the root file system down to the drive: `/` -> dm-verity -> partition -> drive -> its boot partition.
     pub(super) fn find() -> Result<Self> {
         let root = fs::metadata("/").context("cannot look at /")?.dev();
-        let device =
-            format!("/sys/dev/block/{}:{}", nix::sys::stat::major(root), nix::sys::stat::minor(root));
-        let partition = first_slave(Path::new(&device))?;
-        let disk = partition.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
-        let disk = disk.with_context(|| format!("{} is on no drive", partition.display()))?;
+        let disk = block::drive(Path::new("/"), major(root), minor(root)).context("/ is on no drive")?;
         let boot = boot_partition(&disk)?;
         let mounted = stick::mount(&boot, "vfat", stick::Access::Write)
             .with_context(|| format!("cannot mount the boot partition {}", boot.display()))?;
@@ -47,16 +44,6 @@ impl Drive {
     /// All is on the drive.
     pub(super) fn leave(self) -> Result<()> {
         rustix::fs::syncfs(&self.mounted).context("cannot write the boot partition")
-    }
-}
-
-/// What a mapped device lies on; a partition lies on itself.
-fn first_slave(device: &Path) -> Result<PathBuf> {
-    let slaves = device.join("slaves");
-    let mut below = fs::read_dir(&slaves).with_context(|| format!("cannot list {}", slaves.display()))?;
-    match below.next() {
-        Some(slave) => Ok(slave?.path()),
-        None => Ok(device.to_owned()),
     }
 }
 

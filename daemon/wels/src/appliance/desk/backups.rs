@@ -4,13 +4,13 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use backup::{Error, Found};
 use tracing::info;
 use update::{Failure, Monitor, Step};
 
 use crate::appliance::sticks::Stick;
+use crate::backup::new_name;
 
 /// The backups on a stick, the newest first; none where it has no file system.
 pub(super) fn on(stick: &Stick) -> Vec<Found> {
@@ -21,8 +21,8 @@ pub(super) fn on(stick: &Stick) -> Vec<Found> {
 pub(super) fn write(state: &Path, stick: &Stick, passphrase: &str, monitor: &Monitor) -> Result<(), Failure> {
     let written = stick.writing(|folder| {
         let folder = path(folder);
-        let name = backup::file_name(&folder, now_ms());
-        Ok(backup::create_file(state, &folder.join(name), passphrase, &mut watch(monitor)).map_err(failure))
+        let file = folder.join(new_name(&folder));
+        Ok(backup::create_file(state, &file, passphrase, &mut watch(monitor)).map_err(failure))
     });
     let info = written.map_err(|error| Failure { code: "stick".into(), message: format!("{error:#}") })??;
     info!(bytes = info.bytes(), "a backup was written");
@@ -50,29 +50,20 @@ pub(super) fn restore(
 
 /// The monitor is told of what moves, and may stop it.
 fn watch(monitor: &Monitor) -> impl FnMut(backup::Step, u64, u64) -> ControlFlow<()> {
-    let mut at = None;
-    move |step, done, total| {
+    |step, done, total| {
         let step = match step {
             backup::Step::Prepare => Step::Prepare,
             backup::Step::Copy => Step::Copy,
             backup::Step::Check => Step::Check,
         };
-        let before = at.replace((step, done)).filter(|(before, bytes)| *before == step && *bytes <= done);
-        let Some((_, bytes)) = before else {
-            monitor.step(step, done, total);
-            return ControlFlow::Continue(());
-        };
-        if monitor.add(done - bytes).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let moved = monitor.follow(step, done, total);
+        if moved.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
 /// An open folder, wherever it is mounted.
 fn path(folder: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]

@@ -96,10 +96,7 @@ fn try_out(
             Ok(())
         }
         Err(ExchangeError::Test(error)) => give_up(installer, trial, format!("{error:#}")),
-        Err(ExchangeError::Commit(error)) => Err(failure(error)),
-        Err(ExchangeError::Answers(error)) => {
-            Err(Failure { code: "answers".into(), message: error.to_string() })
-        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -115,14 +112,9 @@ pub(super) fn roll_back(models: &Path, serving: &Serving, monitor: &Monitor) -> 
     let folder = |version: Option<update::Version>| version.map(|version| version.folder(models));
     let previous = folder(line.previous).ok_or_else(|| failure(Error::NoPrevious { kind: Kind::Model }))?;
     monitor.step(Step::Test, 0, 0);
-    let exchanged = serving.exchange(&previous, folder(line.current), || {
+    serving.exchange(&previous, folder(line.current), || {
         monitor.step(Step::Switch, 0, 0);
         installer.rollback(Kind::Model).map(drop)
-    });
-    exchanged.map_err(|error| match error {
-        ExchangeError::Commit(error) => failure(error),
-        ExchangeError::Test(error) => Failure { code: "failed_test".into(), message: format!("{error:#}") },
-        ExchangeError::Answers(error) => Failure { code: "answers".into(), message: error.to_string() },
     })?;
     monitor.step(Step::Done, 0, 0);
     Ok(())

@@ -6,15 +6,16 @@ use api::Refusal;
 use serde::Serialize;
 use update::{Bundle, Error, Failure, Options, Preview, PublicKeyFile, Trust};
 
-use super::{Places, install, refuse};
+use super::{Places, backups, install, refuse};
 use crate::appliance::sticks::Stick;
 use crate::bundle;
 
 /// What is on a stick.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum Content {
     /// It is being looked at.
+    #[default]
     Reading,
     /// No bundle.
     Nothing,
@@ -46,13 +47,37 @@ pub(super) struct Found {
     pub(super) trust: Trust,
 }
 
+/// What a look at a stick brought. A stick that hangs holds up whoever looks, and nobody else.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    pub(super) content: Content,
+    /// What may be installed from it.
+    found: Option<Arc<Found>>,
+    /// The newest first.
+    pub(super) backups: Vec<backup::Found>,
+}
+
+impl Looked {
+    /// Another look begins: what was found may be so no longer.
+    pub(super) fn begins(&mut self) {
+        (self.content, self.found) = (Content::Reading, None);
+    }
+
+    /// The bundle, and what is shown of it.
+    pub(super) fn bundle(&self) -> Option<(&Preview, &Arc<Found>)> {
+        let Content::Bundle { preview } = &self.content else { return None };
+        Some((preview, self.found.as_ref()?))
+    }
+}
+
 /// Looks at a stick.
-pub(super) fn look(places: &Places, stick: &Stick) -> (Content, Option<Arc<Found>>) {
-    match try_look(places, stick) {
+pub(super) fn look(places: &Places, stick: &Stick) -> Looked {
+    let (content, found) = match try_look(places, stick) {
         Ok((preview, found)) => (Content::Bundle { preview: Box::new(preview) }, Some(Arc::new(found))),
         Err(Error::NoBundle { .. }) => (Content::Nothing, None),
         Err(error) => (Content::Refused { problem: Failure::from(&error) }, None),
-    }
+    };
+    Looked { content, found, backups: backups::on(stick) }
 }
 
 fn try_look(places: &Places, stick: &Stick) -> Result<(Preview, Found), Error> {

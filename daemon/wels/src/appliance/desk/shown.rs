@@ -8,8 +8,8 @@ use update::system::BootState;
 use update::{Abandoned, Agreed, Because, Installed, Kind, Progress, Version};
 
 use super::look::Content;
-use super::{Places, Seen, backups, system};
-use crate::appliance::{FellBack, fell_back};
+use super::{Places, Seen, system};
+use crate::appliance::{FellBack, door, fell_back};
 use crate::bundle;
 
 /// What changes only when something was installed.
@@ -82,7 +82,7 @@ struct ShownStick<'a> {
     size_bytes: u64,
     writable: bool,
     content: &'a Content,
-    backups: Vec<Found>,
+    backups: &'a [Found],
 }
 
 impl Lines {
@@ -169,14 +169,14 @@ pub(super) fn json(
         restart_wanted: system::waits(boots),
         fell_back: &lines.fell_back,
         abandoned,
-        stick: seen.map(|Seen { stick, content, .. }| ShownStick {
+        stick: seen.map(|Seen { stick, looked, .. }| ShownStick {
             id: &stick.id,
             device: &stick.hello.device,
             label: &stick.hello.label,
             size_bytes: stick.hello.bytes,
-            writable: stick.folder().is_some(),
-            content,
-            backups: backups::on(stick),
+            writable: stick.hello.kind == door::Kind::Folder,
+            content: &looked.content,
+            backups: &looked.backups,
         }),
         progress,
         trust: &lines.trust,

@@ -6,7 +6,7 @@ use api::{Kind, Passphrase, Refusal, Wish};
 use tracing::{error, info, warn};
 use update::{Action, Failure, Monitor, Progress, Trial, Verdict};
 
-use super::look::{Content, Found};
+use super::look::Found;
 use super::shown::Lines;
 use super::{Desk, Event, Seen, backups, install, look, refuse, shown, system};
 use crate::appliance::steward::{self, Ask};
@@ -46,9 +46,8 @@ impl Desk {
     fn install(&mut self, stick: &str, bundle: &str, allow_older: bool) -> Result<(), Refusal> {
         self.expect_idle()?;
         let seen = self.seen(stick)?;
-        let (Content::Bundle { preview }, Some(found)) = (&seen.content, &seen.found) else {
-            return Err(refuse("no_bundle", "nothing on this stick can be installed"));
-        };
+        let none = || refuse("no_bundle", "nothing on this stick can be installed");
+        let (preview, found) = seen.looked.bundle().ok_or_else(none)?;
         if preview.id.to_string() != bundle {
             return Err(refuse("another_bundle", "the stick holds something else by now; look again"));
         }
