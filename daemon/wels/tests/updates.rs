@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use serde_json::json;
 use support::shop::Shop;
@@ -128,6 +129,31 @@ fn after_a_cut_cord_the_copy_goes_on_by_itself() {
     let ada = wels.signed_in();
     assert_eq!(ada.outcome()["error"], json!(null));
     assert!(serves(&ada, NEW));
+}
+
+#[test]
+fn what_failed_is_begun_again_when_its_stick_comes_again_and_not_before() {
+    let shop = Shop::new();
+    let wels = TestBox::start(|_| ());
+    let ada = wels.claimed();
+    ada.done("/api/admin/updates/keys", &json!({ "text": shop.key() }));
+    let (good, damaged) = (shop.stick(NEW, 1), shop.path("damaged.img"));
+    fs::copy(&good, &damaged).unwrap();
+    let file = fs::File::options().write(true).open(&damaged).unwrap();
+    file.write_all_at(b"garbage", file.metadata().unwrap().len() / 2).unwrap();
+    let plugged = wels.plug(&damaged);
+    assert_eq!(ada.install(false).0, 204);
+    let outcome = ada.outcome();
+    assert_eq!(outcome["error"]["code"], "damaged");
+    // It was looked at again by now, and lies there.
+    ada.stick();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(ada.outcome(), outcome);
+    drop(plugged);
+    ada.until("an empty port", |state| state["stick"].is_null());
+    let _plugged = wels.plug(&good);
+    ada.until("another end", |state| state["progress"]["step"] == "done");
+    assert!(serves(&ada, NEW), "it went on by itself");
 }
 
 #[test]

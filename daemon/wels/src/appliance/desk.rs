@@ -80,6 +80,8 @@ enum Event {
 struct Seen {
     stick: Arc<Stick>,
     looked: Looked,
+    /// What was agreed to of it may go on by itself: once for each coming, or what fails would fail for ever.
+    goes_on: bool,
     /// Whether it asked for a recovery code.
     asks_recovery: bool,
 }
@@ -108,6 +110,8 @@ pub(crate) struct Desk {
     lines: Lines,
     /// What runs and what starts next; `None` where nobody can say.
     boots: Option<BootState>,
+    /// A version that was copied before the power went was put into its slot, or could not be: once for each start.
+    has_put: bool,
     /// Ends the daemon, so that it starts anew.
     end: CancellationToken,
 }
@@ -140,6 +144,7 @@ impl Desk {
             report,
             lines,
             boots: None,
+            has_put: false,
             end,
         }
     }
@@ -196,7 +201,8 @@ impl Desk {
         match event {
             Event::Stick(News::Came(stick)) => {
                 self.ask_for_recovery(&stick);
-                self.sticks.push(Seen { stick, looked: Looked::default(), asks_recovery: false });
+                let looked = Looked::default();
+                self.sticks.push(Seen { stick, looked, goes_on: true, asks_recovery: false });
                 self.look_at_sticks();
             }
             Event::Stick(News::Gone { id }) => {
@@ -216,7 +222,8 @@ impl Desk {
             Event::Settled { settled, boots } => {
                 self.boots = Some(boots);
                 self.lines = Lines::read(&self.places);
-                if let (Settled::Write(trial), true) = (settled, self.is_idle()) {
+                if let (Settled::Write(trial), true) = (settled, self.is_idle() && !self.has_put) {
+                    self.has_put = true;
                     self.start_put(trial);
                 }
             }
@@ -258,10 +265,13 @@ impl Desk {
         let is_idle = self.is_idle();
         let Some(seen) = self.sticks.iter_mut().find(|seen| seen.stick.id == id) else { return };
         seen.looked = looked;
+        if !is_idle || !std::mem::take(&mut seen.goes_on) {
+            return;
+        }
         let Some((preview, found)) = seen.looked.bundle() else { return };
         let agreed = self.lines.agreed().filter(|agreed| agreed.id == preview.id);
         let may = |allow_older| look::may_install(preview, allow_older).is_ok();
-        if let Some(agreed) = agreed.filter(|agreed| is_idle && may(agreed.allow_older)) {
+        if let Some(agreed) = agreed.filter(|agreed| may(agreed.allow_older)) {
             let found = Arc::clone(found);
             if let Err(refusal) = self.start_install(found, agreed.allow_older) {
                 warn!(reason = refusal.message, "what was agreed to can't go on");
