@@ -20,6 +20,7 @@ mod state;
 pub(crate) mod steward;
 mod sticks;
 mod supervisor;
+mod version;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub(crate) use fell_back::{FellBack, fell_back};
 pub(crate) use serving::Serving;
 pub(crate) use state::{Board, BoxState, ModelState, UpdateState};
 pub(crate) use supervisor::supervise;
+pub(crate) use version::version;
 
 /// The daemon's runtime folder on the box.
 pub(crate) const RUNTIME: &str = "/run/wels";

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::name;
+use super::{name, version};
 
 /// The file's name in the runtime folder. It goes with the folder when the daemon ends.
 const FILE: &str = "box.json";
@@ -83,7 +83,7 @@ impl BoxState {
         Self {
             unique_name,
             name,
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: version(),
             claim_code,
             recovery_code: None,
             model,

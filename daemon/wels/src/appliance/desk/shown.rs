@@ -9,7 +9,7 @@ use update::{Abandoned, Agreed, Because, Installed, Kind, Progress, Version};
 
 use super::look::Content;
 use super::{Places, Seen, system};
-use crate::appliance::{FellBack, door, fell_back};
+use crate::appliance::{FellBack, door, fell_back, version};
 use crate::bundle;
 
 /// What changes only when something was installed.
@@ -22,6 +22,7 @@ pub(super) struct Lines {
     others: Vec<Named>,
     trust: Trusted,
     fell_back: Option<FellBack>,
+    system_version: String,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -57,7 +58,7 @@ struct Shown<'a> {
     model: &'a Line,
     system: &'a Line,
     others: &'a [Named],
-    system_version: &'static str,
+    system_version: &'a str,
     restart_wanted: bool,
     fell_back: &'a Option<FellBack>,
     abandoned: Option<GivenUp<'a>>,
@@ -92,6 +93,7 @@ impl Lines {
         let lines = Self {
             trust: trust.as_ref().map(trusted).unwrap_or_default(),
             fell_back: fell_back(&places.state),
+            system_version: version(),
             ..Self::default()
         };
         let Some(models) = &places.models else { return lines };
@@ -165,7 +167,7 @@ pub(super) fn json(
         model: &lines.model,
         system: &lines.system,
         others: &lines.others,
-        system_version: env!("CARGO_PKG_VERSION"),
+        system_version: &lines.system_version,
         restart_wanted: system::waits(boots),
         fell_back: &lines.fell_back,
         abandoned,
