@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// The files of a newer system, to bring on a stick.
     #[arg(long, value_name = "DIR", required_unless_present = "address")]
     system: Option<PathBuf>,
+    /// The secret root key whose public half the image has.
+    #[arg(long, value_name = "KEY", required_unless_present = "address")]
+    root: Option<PathBuf>,
     /// Where the faults on the way begin: another number, other moments.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,

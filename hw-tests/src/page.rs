@@ -9,6 +9,8 @@ use ureq::Agent;
 
 /// Time for one answer; the virtual box computes slowly.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
+/// What whoever claimed it signs in with.
+pub(crate) const PASSWORD: &str = "a long enough password";
 /// A page that takes longer for a word is gone.
 const GONE_TIME: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read.
@@ -88,13 +90,13 @@ impl Page {
 
     /// Makes the box somebody's.
     pub(crate) fn claim(&mut self, code: &str) -> Result<()> {
-        let owner = json!({ "code": code, "name": "ada", "password": "a long enough password" });
+        let owner = json!({ "code": code, "name": "ada", "password": PASSWORD });
         self.post("/api/claim", &owner, None).map(drop)
     }
 
     /// Signs in as whoever claimed it.
     pub(crate) fn sign_in(&mut self) -> Result<()> {
-        let who = json!({ "name": "ada", "password": "a long enough password" });
+        let who = json!({ "name": "ada", "password": PASSWORD });
         self.post("/api/login", &who, None).map(drop)
     }
 

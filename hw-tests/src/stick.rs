@@ -24,7 +24,7 @@ const TABLE_BYTES: usize = 34 * 512;
 /// Room on a FAT32 stick beside its bundle; and what such a stick has at least.
 const FAT_ROOM: u64 = 64 << 20;
 
-/// Who makes sticks: the host's own `wels`, a key that the box will believe, and one that it won't.
+/// Who makes sticks: the host's own `wels`, keys that the box will believe, and one that it won't.
 pub(crate) struct Maker {
     wels: PathBuf,
     tools: Tools,
@@ -43,6 +43,8 @@ pub(crate) struct Spec<'a> {
     pub(crate) key: &'static str,
 }
 
+/// The key that the box's maker names: theirs sign systems.
+pub(crate) const MAKER: &str = "maker";
 /// The key that the box is told to believe.
 pub(crate) const RELEASE: &str = "release";
 /// The key that it is not.
@@ -50,21 +52,38 @@ pub(crate) const STRANGER: &str = "stranger";
 
 impl Maker {
     /// Begins anew, or with the keys and sticks of an earlier run, whose box is remembered.
-    pub(crate) fn new(wels: &Path, tools: &Tools, folder: &Path, is_anew: bool) -> Result<Self> {
+    pub(crate) fn new(wels: &Path, root: &Path, tools: &Tools, folder: &Path, is_anew: bool) -> Result<Self> {
         let wels = wels.canonicalize().with_context(|| format!("no wels at {}", wels.display()))?;
         if is_anew && folder.exists() {
             fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let maker = Self { wels, tools: tools.clone(), folder: folder.to_owned() };
-        for key in [RELEASE, STRANGER] {
+        for key in [MAKER, RELEASE, STRANGER] {
             let out = maker.key(key);
             if out.is_file() {
                 continue;
             }
             maker.wels(&["bundle", "keygen", "--role", "release", "--name", key, "--out", &text(&out)])?;
         }
+        if !maker.lists().is_file() {
+            let named = text(&maker.folder.join(format!("{MAKER}.key.pub")));
+            maker.wels(&[
+                "bundle",
+                "keys",
+                &text(&maker.lists()),
+                "--root",
+                &text(root),
+                "--release",
+                &named,
+            ])?;
+        }
         Ok(maker)
+    }
+
+    /// Whom the box's maker names.
+    fn lists(&self) -> PathBuf {
+        self.folder.join("keys.json")
     }
 
     fn key(&self, name: &str) -> PathBuf {
@@ -102,6 +121,24 @@ impl Maker {
         made.map(|()| image)
     }
 
+    /// A stick with exFAT and nothing on it.
+    pub(crate) fn exfat(&self, name: &str) -> Result<PathBuf> {
+        let image = self.path(name);
+        File::create(&image)?.set_len(FAT_ROOM)?;
+        self.tools.output("usr/sbin/mkfs.exfat", &["-L", "KEEPER", &text(&image)])?;
+        Ok(image)
+    }
+
+    /// A stick with FAT32 and one empty file on it.
+    pub(crate) fn fat_with(&self, file: &str) -> Result<PathBuf> {
+        let (image, empty) = (self.path(&format!("{file}.fat")), self.path(file));
+        File::create(&image)?.set_len(FAT_ROOM)?;
+        File::create(&empty)?;
+        self.tools.output("usr/bin/mformat", &["-i", &text(&image), "-F", "-v", "HELP", "::"])?;
+        self.tools.output("usr/bin/mcopy", &["-i", &text(&image), &text(&empty), "::"])?;
+        Ok(image)
+    }
+
     /// Formats an image and puts a folder's `wels-bundle/` on it.
     fn fat_of(&self, folder: &Path, image: &Path) -> Result<()> {
         let bundle = folder.join("wels-bundle");
@@ -125,7 +162,9 @@ impl Maker {
         let (counter, key) = (spec.counter.to_string(), text(&self.key(spec.key)));
         let what = ["bundle", "create", &text(spec.source), "--kind", spec.kind, "--name", spec.name];
         let how = ["--counter", &counter, "--key", &key, option, &text(to)];
-        self.wels(&[&what[..], &how[..]].concat())
+        let lists = text(&self.lists());
+        let by_maker: &[&str] = if spec.key == MAKER { &["--keys", &lists] } else { &[] };
+        self.wels(&[&what[..], &how[..], by_maker].concat())
     }
 
     fn wels(&self, arguments: &[&str]) -> Result<()> {

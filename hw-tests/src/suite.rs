@@ -3,6 +3,7 @@
 mod boot;
 mod browser;
 mod faults;
+mod keeping;
 mod measure;
 mod sticks;
 mod system;
@@ -79,6 +80,12 @@ const CASES: &[Case] = &[
     case("the same stick again does nothing", Begin::After, sticks::does_nothing_twice),
     case("an older version is refused", Begin::After, sticks::refuses_older),
     case("rolled back, the model before answers", Begin::After, sticks::rolls_back),
+    case(
+        "a backup on an exFAT stick survives a factory reset, and comes home",
+        Begin::Anew(CLAIMED),
+        keeping::comes_home,
+    ),
+    case("who lost the password gets in with a stick", Begin::Anew(CLAIMED), keeping::lets_in),
     case("faults on the way leave a whole model, every chat and a daemon", Begin::Anew(CLAIMED), faults::all),
     case("a system from a stick starts, and a broken one falls back", Begin::Anew(CLAIMED), system::updates),
     case(

@@ -15,6 +15,10 @@ use crate::stick::Maker;
 /// How long a person is willing to look at a box that starts. The virtual one computes every instruction in software.
 pub(crate) const BOOT_TIME_MAX: Duration = Duration::from_secs(1500);
 
+/// How often a box that was woken has to answer before it counts as awake, and what lies between.
+const CALM_ANSWERS: usize = 5;
+const CALM_TIME: Duration = Duration::from_secs(1);
+
 /// Minutes for which a box is kept busy whose measurement is for people, and where it only has to work.
 const REPORT_MINUTES: u32 = 60;
 const TRIAL_MINUTES: u32 = 1;
@@ -69,9 +73,11 @@ impl Target {
             return Ok(Self::Real { page, code: args.code.clone(), measure });
         }
         let machine = Machine::new(args)?;
-        let given = |path: &Option<PathBuf>| path.clone().context("--wels, --second and --system are needed");
+        let given =
+            |path: &Option<PathBuf>| path.clone().context("--wels, --second, --system and --root are needed");
         let maker = Maker::new(
             &given(&args.wels)?,
+            &given(&args.root)?,
             &machine.tools,
             &machine.scratch("sticks"),
             !machine.is_remembered(),
@@ -112,7 +118,12 @@ impl Target {
             Some(vm) => vm.restore(name)?,
             None => virtual_box.running = Some(virtual_box.machine.start(Some(name))?),
         }
-        self.page()?.wait(BOOT_TIME_MAX)
+        // Its clock leaps a little later, to now: what is asked right then waits too long by it, and is cut off.
+        for _ in 0..CALM_ANSWERS {
+            self.page()?.wait(BOOT_TIME_MAX)?;
+            std::thread::sleep(CALM_TIME);
+        }
+        Ok(())
     }
 
     /// Its page, for whoever claimed it.
@@ -132,6 +143,13 @@ impl Target {
         if let Self::Virtual(virtual_box) = self {
             virtual_box.cookie.clone_from(&page.cookie);
         }
+    }
+
+    /// Whoever was signed in has to sign in again.
+    pub(crate) fn forget_session(&mut self) -> Result<()> {
+        let Self::Virtual(virtual_box) = self else { bail!("only a virtual box can do that") };
+        virtual_box.cookie = None;
+        Ok(())
     }
 
     /// What lies beside a virtual box.

@@ -12,7 +12,7 @@ use crate::key_list::KeyLists;
 use crate::keys::{Purpose, SecretKey};
 use crate::layout::{self, Bits, Index, Layout};
 use crate::manifest::{Chunk, MANIFEST_BYTES_MAX, Manifest};
-use crate::signed::{SignatureFile, believe, signature_file, signing_key};
+use crate::signed::{SignatureFile, believe, key_lists, signature_file, signing_key};
 use crate::stream::{self, FOLDER, Stream};
 use crate::trust::{Signer, Trust};
 use crate::{Error, Role, Sha256, gpt, tar};
@@ -95,13 +95,15 @@ impl Carrier {
     /// in the returned trust, for the caller to save.
     ///
     /// # Errors
-    /// The signature is wrong, or by a stranger; or the manifest is.
+    /// The signature is wrong, by a stranger, or by somebody who signs other things; or the manifest is.
     pub fn check(self, trust: &Trust) -> Result<(Bundle, Trust), Error> {
         let mut trust = trust.clone();
         let key = signing_key(self.path(), &self.manifest, &self.signature)?;
         trust.learn(&self.key_lists()?)?;
         let signer = believe(self.path(), &key, &trust)?;
-        Ok((self.bundle(Some(signer))?, trust))
+        let bundle = self.bundle(Some(signer.clone()))?;
+        trust.lets_sign(bundle.path(), &signer, bundle.manifest.kind)?;
+        Ok((bundle, trust))
     }
 
     /// Reads it without asking who signed it: to look at it, never to install it.
@@ -117,10 +119,7 @@ impl Carrier {
     /// # Errors
     /// They are damaged.
     pub fn key_lists(&self) -> Result<KeyLists, Error> {
-        if self.keys.iter().all(u8::is_ascii_whitespace) {
-            return Ok(KeyLists::default());
-        }
-        KeyLists::parse(&self.keys).map_err(Error::KeyLists)
+        key_lists(&self.keys)
     }
 
     fn bundle(self, signer: Option<Signer>) -> Result<Bundle, Error> {
@@ -168,6 +167,11 @@ impl Bundle {
     /// The key and its signature, as they lie on the carrier.
     pub(crate) fn signature_bytes(&self) -> &[u8] {
         self.carrier.signature.trim_ascii_end()
+    }
+
+    /// The lists of keys, as they lie on the carrier.
+    pub(crate) fn key_list_bytes(&self) -> &[u8] {
+        self.carrier.keys.trim_ascii_end()
     }
 
     /// Bytes of its stream.

@@ -142,6 +142,17 @@ pub enum Error {
         /// The key's fingerprint.
         fingerprint: String,
     },
+    /// Somebody who signs models.
+    #[error(
+        "{}: a system for this box is signed by who made the box; {name:?}, whom an administrator added, signs models",
+        path.display()
+    )]
+    NotForSystems {
+        /// The stick.
+        path: PathBuf,
+        /// Who signed it.
+        name: String,
+    },
     /// Not the key that leads the lists.
     #[error("the key {fingerprint} is not the root that the last list names")]
     NotTheRoot {
@@ -319,6 +330,7 @@ impl Error {
             Self::Unsigned { .. } => "unsigned",
             Self::BadSignature { .. } => "bad_signature",
             Self::UnknownKey { .. } => "unknown_key",
+            Self::NotForSystems { .. } => "not_for_systems",
             Self::NotTheRoot { .. } | Self::WrongRole { .. } => "wrong_key",
             Self::KeyName { .. } => "key_name",
             Self::NoRandomness => "no_randomness",

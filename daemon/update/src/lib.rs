@@ -69,6 +69,6 @@ pub use manifest::{Kind, Manifest};
 pub use plain_path::PathProblem;
 pub use progress::{Action, Failure, Monitor, Progress, Step};
 pub use stream::FOLDER;
-pub use trust::{Because, Signer, Trust};
+pub use trust::{Because, Signer, Trust, root_key};
 pub use verify::{Verified, verify};
 pub use write::{Device, WriteOptions, device, write};

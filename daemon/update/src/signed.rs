@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::key_list::KeyLists;
 use crate::keys::{PublicKey, Purpose, Signature};
 use crate::trust::{Signer, Trust};
 use crate::{Error, Manifest};
@@ -37,6 +38,14 @@ pub(crate) fn believe(path: &Path, key: &PublicKey, trust: &Trust) -> Result<Sig
     trust.signer(key).ok_or_else(unknown)
 }
 
+/// Lists of keys as they lie beside a signature; blanks are none.
+pub(crate) fn key_lists(keys: &[u8]) -> Result<KeyLists, Error> {
+    if keys.iter().all(u8::is_ascii_whitespace) {
+        return Ok(KeyLists::default());
+    }
+    KeyLists::parse(keys).map_err(Error::KeyLists)
+}
+
 /// The manifest of these bytes, if a key that `trust` knows signed it.
 pub(crate) fn signed_manifest(
     path: &Path,
@@ -44,6 +53,9 @@ pub(crate) fn signed_manifest(
     signature: &[u8],
     trust: &Trust,
 ) -> Result<Manifest, Error> {
-    believe(path, &signing_key(path, manifest, signature)?, trust)?;
-    Manifest::parse(manifest).map_err(|problem| Error::Manifest { path: path.to_owned(), problem })
+    let signer = believe(path, &signing_key(path, manifest, signature)?, trust)?;
+    let manifest =
+        Manifest::parse(manifest).map_err(|problem| Error::Manifest { path: path.to_owned(), problem })?;
+    trust.lets_sign(path, &signer, manifest.kind)?;
+    Ok(manifest)
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::key_list::{KeyList, KeyLists, NamedKey};
 use crate::keys::{PublicKey, PublicKeyFile, Role};
+use crate::manifest::Kind;
 use crate::{Error, files};
 
 /// The file in the state folder.
@@ -58,7 +59,8 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Reads what `folder` keeps; without a root there, `built_in_root` leads.
+    /// Reads what `folder` keeps; without a root there, `built_in_root` leads. Where there is one, only keys of a root's list
+    /// sign systems.
     ///
     /// # Errors
     /// The file is there and can't be read.
@@ -114,6 +116,18 @@ impl Trust {
         Some(Signer { name: named.name.clone(), fingerprint: key.fingerprint(), because })
     }
 
+    /// Whether `signer` may sign bundles of that kind. Keys that an administrator added sign models; systems are signed by the
+    /// maker, where the box was made with their root.
+    ///
+    /// # Errors
+    /// They may not.
+    pub(crate) fn lets_sign(&self, path: &Path, signer: &Signer, kind: Kind) -> Result<(), Error> {
+        if kind == Kind::System && self.built_in_root.is_some() && signer.because == Because::Added {
+            return Err(Error::NotForSystems { path: path.to_owned(), name: signer.name.clone() });
+        }
+        Ok(())
+    }
+
     /// Believes a key from now on: a release key beside the list's, or a root key, whose lists start over. Says whether
     /// that changes anything.
     pub fn add(&mut self, file: &PublicKeyFile) -> bool {
@@ -137,6 +151,18 @@ impl Trust {
         let before = self.state.added.len();
         self.state.added.retain(|key| bare(&key.key.fingerprint()) != bare(fingerprint));
         self.state.added.len() < before
+    }
+}
+
+/// The root key in a file that `keygen` wrote; `None` where there is none.
+///
+/// # Errors
+/// A file that is there and can't be read, or has another key, is none to be passed over.
+pub fn root_key(path: &Path) -> Result<Option<PublicKey>, Error> {
+    let Some(file) = files::read_json::<PublicKeyFile>(path)? else { return Ok(None) };
+    match file.role {
+        Role::Root => Ok(Some(file.public_key)),
+        Role::Release => Err(Error::WrongRole { name: file.name, got: "release", want: "root" }),
     }
 }
 
@@ -179,6 +205,41 @@ mod tests {
         let mut trust = Trust::open(folder.path(), None).unwrap();
         assert!(!trust.learn(&lists).unwrap());
         assert_eq!(trust.signer(&release.public_key()), None);
+    }
+
+    #[test]
+    fn whom_an_administrator_added_signs_models_and_the_maker_systems() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, maker, added) = (key(Role::Root, 1), key(Role::Release, 2), key(Role::Release, 3));
+        let mut lists = KeyLists::default();
+        lists.push(&root, None, vec![NamedKey { name: "x".into(), key: maker.public_key() }]).unwrap();
+        let mut rooted = Trust::open(folder.path(), Some(root.public_key())).unwrap();
+        rooted.learn(&lists).unwrap();
+        let mut free = Trust::open(folder.path(), None).unwrap();
+        let lets = |trust: &Trust, key: &SecretKey, kind| {
+            trust.lets_sign(folder.path(), &trust.signer(&key.public_key()).unwrap(), kind)
+        };
+        for trust in [&mut rooted, &mut free] {
+            trust.add(&added.public());
+            assert!(lets(trust, &added, Kind::Model).is_ok());
+        }
+        assert!(lets(&rooted, &maker, Kind::System).is_ok());
+        assert!(matches!(lets(&rooted, &added, Kind::System), Err(Error::NotForSystems { .. })));
+        assert!(lets(&free, &added, Kind::System).is_ok(), "no maker who could sign");
+    }
+
+    #[test]
+    fn a_root_key_that_is_none_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("root.pub");
+        assert_eq!(root_key(&path).unwrap(), None);
+        let root = key(Role::Root, 1);
+        std::fs::write(&path, serde_json::to_vec(&root.public()).unwrap()).unwrap();
+        assert_eq!(root_key(&path).unwrap(), Some(root.public_key()));
+        std::fs::write(&path, serde_json::to_vec(&key(Role::Release, 2).public()).unwrap()).unwrap();
+        assert!(matches!(root_key(&path), Err(Error::WrongRole { .. })));
+        std::fs::write(&path, "{").unwrap();
+        root_key(&path).unwrap_err();
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn what_was_not_signed_is_not_written() {
     });
     assert!(matches!(problem(write(&staged, &rig.place(), &monitor)), Problem::Changed { file: "root.img" }));
     assert_eq!(rig.boot(&all).version, "0.1.0");
-    for name in ["system.json", "bundle.json", "bundle.sig"] {
+    for name in ["system.json", "bundle.json", "bundle.sig", "bundle.keys"] {
         let folder = rig.stage(&all[2], 3);
         let path = folder.join(name);
         let text = fs::read_to_string(&path).unwrap();
@@ -166,7 +166,7 @@ fn strangers_links_models_and_contradictions_are_refused() {
     theirs.shop.lists.push(&theirs.shop.root, None, vec![named(&theirs.shop.release)]).unwrap();
     let rig = Rig::new(all[0].clone(), None);
     let folder = rig.stage(&all[1], 2);
-    let refused = StagedSystem::open(&theirs.stage(&all[1], 2), &rig.trust());
+    let refused = StagedSystem::open(&theirs.stage(&all[1], 2), &rig.shop.trust());
     assert!(matches!(refused, Err(Error::UnknownKey { .. })), "{refused:?}");
     fs::rename(folder.join("root.img"), rig.shop.path("elsewhere")).unwrap();
     symlink(rig.shop.path("elsewhere"), folder.join("root.img")).unwrap();

@@ -7,7 +7,7 @@ use std::fs;
 
 use support::drive::{Rig, System};
 use support::{Shop, monitor, options};
-use update::system::{BootState, Settled, StagedSystem, look, rollback, settle, write};
+use update::system::{BootState, Settled, look, rollback, settle, write};
 use update::{Action, Installed, Installer, Kind, Line, Monitor, Staged, Trial};
 
 /// A box that runs 0.1.0, and has 0.2.0 staged as version 2.
@@ -49,7 +49,7 @@ impl Desk {
 
     /// What the process with rights does, and the daemon notes.
     fn write(&self, trial: &Trial) {
-        let staged = StagedSystem::open(&trial.path, &self.rig.trust()).unwrap();
+        let staged = self.rig.open(&trial.path).unwrap();
         let quiet = Monitor::of(Action::Install, "wels", "Wels", 1, |_| {});
         write(&staged, &self.rig.place(), &quiet).unwrap();
         self.shop().installer().put(trial).unwrap();

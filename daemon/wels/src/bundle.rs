@@ -16,8 +16,9 @@ use update::{Carrier, PublicKey, Trust};
 use crate::cli::bundle::{Believe, Bundle, Verb};
 use crate::{progress, serve};
 
-/// The root key that a build of this binary brings along, where its maker has one: 64 hexadecimal digits.
-const ROOT: Option<&str> = option_env!("WELS_ROOT_KEY");
+/// The public root key of who made this machine, as `wels bundle keygen` writes it: it comes with the image (`cargo xtask image
+/// --root-key`), where only they can change it.
+const MAKERS_ROOT: &str = "/usr/share/wels/root.pub";
 /// What is read of a key's file.
 const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
@@ -43,10 +44,19 @@ fn believed(believe: &Believe) -> Result<Trust> {
 }
 
 /// Whom a machine with this state believes.
+///
+/// # Errors
+/// Its file, or the maker's root, can't be read.
 pub(crate) fn trust(state: &Path) -> Result<Trust, update::Error> {
-    let root =
-        ROOT.map(|text| PublicKey::from_hex(text).expect("a build's root key is 64 hexadecimal digits"));
-    Trust::open(state, root)
+    Trust::open(state, makers_root()?)
+}
+
+/// The root of who made this machine, where they have one.
+///
+/// # Errors
+/// It is there, and is no root key.
+pub(crate) fn makers_root() -> Result<Option<PublicKey>, update::Error> {
+    update::root_key(Path::new(MAKERS_ROOT))
 }
 
 /// A bundle that this machine believes, and what it learnt from it.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 use tracing::{info, warn};
 use update::system::{self, BootState, Place, RootHash, StagedSystem};
-use update::{Action, Failure, Monitor, Progress};
+use update::{Action, Failure, Monitor, Progress, Trust};
 
 use self::drive::Drive;
 use crate::appliance::steward::{Answer, Ask, LINE_BYTES_MAX};
@@ -20,6 +20,8 @@ use crate::cli::Steward;
 
 /// The unit that forgets what the box knows, once nothing uses it any more.
 const FACTORY_RESET: &str = "wels-factory-reset.service";
+/// Where on the boot partition the maker's newest list of keys is kept.
+const KEYS: &str = "EFI/wels";
 
 pub(crate) fn run(args: &Steward) -> Result<ExitCode> {
     let mut line = String::new();
@@ -58,8 +60,16 @@ fn look(drive: &Drive, running: &RootHash) -> Result<BootState, Failure> {
 /// Checks a staged version and puts it into the idle slot.
 fn write(args: &Steward, folder: &Path, drive: &Drive, running: RootHash) -> Result<(), Failure> {
     let failed = |error: update::Error| Failure::from(&error);
-    let trust = bundle::trust(&args.state).map_err(failed)?;
-    let staged = StagedSystem::open(folder, &trust).map_err(failed)?;
+    let root = bundle::makers_root().map_err(failed)?;
+    let trust = match root {
+        // What the daemon keeps has no say in systems, then: the lists lie where it can't write.
+        Some(root) => Trust::open(&drive.boot().join(KEYS), Some(root)),
+        None => bundle::trust(&args.state),
+    };
+    let (staged, trust) = StagedSystem::open(folder, &trust.map_err(failed)?).map_err(failed)?;
+    if root.is_some() {
+        trust.save().map_err(failed)?;
+    }
     let place = Place { disk: drive.disk(), esp: drive.boot(), running };
     let monitor = telling();
     system::write(&staged, &place, &monitor).map(drop).map_err(failed)

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -139,10 +139,23 @@ impl Opened {
                 system.f_blocks.saturating_mul(system.f_frsize)
             }
         };
-        // udev's, from the device; its name is a stranger's text, and shown as such.
-        let label = std::env::var("ID_FS_LABEL").or_else(|_| std::env::var("ID_PART_ENTRY_NAME"));
-        Ok(Hello { device, label: label.unwrap_or_default(), bytes, kind: self.kind })
+        Ok(Hello { device, label: label(path).unwrap_or_default(), bytes, kind: self.kind })
     }
+}
+
+/// What its owner calls it, as udev found it: a stranger's text. systemd tells a unit nothing of its device.
+fn label(device: &Path) -> Option<String> {
+    let udevadm = Command::new("udevadm").args(["info", "--query=property", "--name"]).arg(device).output();
+    label_of(&String::from_utf8_lossy(&udevadm.ok()?.stdout))
+}
+
+/// The file system's name, or the partition's.
+fn label_of(properties: &str) -> Option<String> {
+    let of = |key: &str| {
+        let value = |line: &str| Some(line.strip_prefix(key)?.strip_prefix('=')?.to_owned());
+        properties.lines().find_map(value)
+    };
+    of("ID_FS_LABEL").or_else(|| of("ID_PART_ENTRY_NAME"))
 }
 
 /// Without a controlling terminal, and without waiting where it is a pipe.
@@ -198,6 +211,16 @@ mod tests {
             std::io::Seek::rewind(&mut file).unwrap();
             assert_eq!(holds_bundle(&file), is_bundle);
         }
+    }
+
+    #[test]
+    fn a_sticks_name_is_its_file_systems_or_its_partitions() {
+        let found = label_of(
+            "ID_FS_TYPE=exfat\nID_FS_LABEL_ENC=KEEP\\x20ER\nID_FS_LABEL=KEEP_ER\nID_PART_ENTRY_NAME=x\n",
+        );
+        assert_eq!(found.as_deref(), Some("KEEP_ER"));
+        assert_eq!(label_of("ID_PART_ENTRY_NAME=WELS-BUNDLE\n").as_deref(), Some("WELS-BUNDLE"));
+        assert_eq!(label_of("DEVNAME=/dev/sda\n"), None);
     }
 
     #[test]

@@ -40,20 +40,25 @@ pub(crate) struct Args {
     /// Make a second image with this pack installed, to test with.
     #[arg(long, value_name = "PACK")]
     model: Option<PathBuf>,
+    /// The maker's public root key, from `wels bundle keygen --role root`: only whom it names signs new systems for these boxes.
+    /// Without one, keys that an administrator adds sign them.
+    #[arg(long, value_name = "KEY.pub")]
+    root_key: Option<PathBuf>,
     /// Take the versions of packages that the mirror has now, and write them into os-image/packages.lock.
     #[arg(long)]
     accept_packages: bool,
 }
 
 impl Args {
-    /// The image that `hw-tests` boots: today's, with this pack on it.
-    pub(crate) fn to_test(pack: PathBuf) -> Self {
-        Self { model: Some(pack), ..Self::to_bring(env!("CARGO_PKG_VERSION")) }
+    /// The image that `hw-tests` boots: today's, with this pack on it, made by whoever has this root.
+    pub(crate) fn to_test(pack: PathBuf, root_key: &Path) -> Self {
+        Self { model: Some(pack), ..Self::to_bring(env!("CARGO_PKG_VERSION"), root_key) }
     }
 
     /// The image of a version that a stick brings to it.
-    pub(crate) fn to_bring(version: &str) -> Self {
-        Self { version: version.into(), check: false, model: None, accept_packages: false }
+    pub(crate) fn to_bring(version: &str, root_key: &Path) -> Self {
+        let root_key = Some(root_key.to_owned());
+        Self { version: version.into(), check: false, model: None, root_key, accept_packages: false }
     }
 }
 
@@ -134,6 +139,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 fn build(workspace: &Workspace, tree: &Tree, sources: &[mirrors::Source], args: &Args) -> Result<()> {
     stage::make(workspace, tree, sources, args.accept_packages)?;
+    stage::add_root_key(tree, args.root_key.as_deref())?;
     stage::mkosi(workspace, tree, &args.version)
 }
 

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::boot::CHAT;
+use crate::page::Page;
 use crate::qemu::Stick;
 use crate::say;
-use crate::stick::{RELEASE, Spec};
+use crate::stick::{MAKER, RELEASE, Spec};
 use crate::target::{BOOT_TIME_MAX, Target};
 use crate::updates;
 
@@ -20,6 +21,7 @@ pub(super) fn updates(target: &mut Target) -> Result<()> {
     let folder = target.bench()?.system.clone();
     let about: Value = serde_json::from_slice(&fs::read(folder.join("system.json"))?)?;
     let version = about["version"].as_str().context("a system without a version")?.to_owned();
+    refuses_others(target, &folder)?;
     install(target, &folder, 2)?;
     restart(target)?;
     let page = target.admin()?;
@@ -51,8 +53,19 @@ fn runs(target: &mut Target, version: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whoever signs models for this box doesn't sign its systems.
+fn refuses_others(target: &mut Target, folder: &Path) -> Result<()> {
+    let spec = Spec { source: folder, kind: "system", name: NAME, counter: 2, key: RELEASE };
+    let (image, page) = (target.bench()?.maker.image(&spec)?, target.admin()?);
+    target.vm()?.plug(&Stick::of(&image))?;
+    let content = updates::stick(&page)?;
+    ensure!(content.refusal().as_deref() == Some("not_for_systems"), "{content:?}");
+    target.vm()?.pull()?;
+    updates::no_stick(&page)
+}
+
 fn install(target: &mut Target, folder: &Path, counter: u64) -> Result<()> {
-    let spec = Spec { source: folder, kind: "system", name: NAME, counter, key: RELEASE };
+    let spec = Spec { source: folder, kind: "system", name: NAME, counter, key: MAKER };
     let (image, mut page) = (target.bench()?.maker.image(&spec)?, target.admin()?);
     target.vm()?.plug(&Stick::of(&image))?;
     let content = updates::stick(&page)?;
@@ -68,10 +81,14 @@ fn install(target: &mut Target, folder: &Path, counter: u64) -> Result<()> {
     updates::no_stick(&page)
 }
 
-fn restart(target: &mut Target) -> Result<()> {
+pub(super) fn restart(target: &mut Target) -> Result<()> {
     let mut page = target.admin()?;
     page.post("/api/admin/updates/restart", &Value::Null, None)?;
-    // It goes down before it comes up.
+    await_restart(&page)
+}
+
+/// It goes down before it comes up.
+pub(super) fn await_restart(page: &Page) -> Result<()> {
     page.wait_gone(BOOT_TIME_MAX)?;
     page.wait(BOOT_TIME_MAX)
 }

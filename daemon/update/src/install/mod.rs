@@ -31,8 +31,8 @@ use crate::manifest::{Kind, Manifest};
 use crate::progress::{Monitor, Step};
 use crate::{Error, files};
 
-/// The manifest and its signature, kept with what they installed.
-pub(crate) const BUNDLE_FILES: [&str; 2] = ["bundle.json", "bundle.sig"];
+/// The manifest, its signature, and the lists of keys that came with it, kept with what they installed.
+pub(crate) const BUNDLE_FILES: [&str; 3] = ["bundle.json", "bundle.sig", "bundle.keys"];
 const STAGING: &str = ".staging";
 const LOCK: &str = ".lock";
 const TRASH: &str = "trash-";

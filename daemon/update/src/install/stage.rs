@@ -221,11 +221,12 @@ fn sync_folders(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
     files::sync_folder(folder)
 }
 
-/// Manifest and signature join the files; then the folder gets its name.
+/// Manifest, signature and lists of keys join the files; then the folder gets its name.
 fn settle(models: &Path, folder: &Path, bundle: &Bundle, version: &Version) -> Result<(), Error> {
-    let [manifest, signature] = BUNDLE_FILES;
+    let [manifest, signature, keys] = BUNDLE_FILES;
     files::write_synced(&folder.join(manifest), bundle.manifest_bytes())?;
     files::write_synced(&folder.join(signature), bundle.signature_bytes())?;
+    files::write_synced(&folder.join(keys), bundle.key_list_bytes())?;
     sync_folders(folder, &bundle.manifest)?;
     let place = version.folder(models);
     files::make_folder(files::parent(&place))?;

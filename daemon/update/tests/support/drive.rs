@@ -264,14 +264,7 @@ impl Rig {
     }
 
     pub fn open(&self, folder: &Path) -> Result<StagedSystem, update::Error> {
-        StagedSystem::open(folder, &self.trust())
-    }
-
-    /// What the box believes once it has seen the lists.
-    pub fn trust(&self) -> Trust {
-        let mut trust = self.shop.trust();
-        trust.learn(&self.shop.lists).unwrap();
-        trust
+        StagedSystem::open(folder, &self.shop.trust()).map(|(staged, _)| staged)
     }
 
     pub fn boot<'a>(&self, systems: &'a [System]) -> &'a System {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::mirrors::{self, Source};
 use super::{Tree, lock};
@@ -38,6 +38,24 @@ pub(super) fn make(workspace: &Workspace, tree: &Tree, sources: &[Source], any_v
     let daemon = stage.join("daemon/usr/bin/wels");
     copy(&workspace.target().join("release/wels"), &daemon)?;
     Ok(fs::set_permissions(&daemon, fs::Permissions::from_mode(0o755))?)
+}
+
+/// Where the image has its maker's root key.
+const ROOT_KEY: &str = "usr/share/wels/root.pub";
+
+/// Adds the key whose owner names those that sign systems.
+pub(super) fn add_root_key(tree: &Tree, key: Option<&Path>) -> Result<()> {
+    let Some(key) = key else { return Ok(()) };
+    let text = fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    if found["role"] != "root" || found["public_key"].as_str().is_none() || found.get("secret_key").is_some()
+    {
+        bail!(
+            "{} is no public root key; give the .pub file of `wels bundle keygen --role root`",
+            key.display()
+        );
+    }
+    write(&tree.work().join("stage/daemon").join(ROOT_KEY), &text)
 }
 
 /// Builds the image. All that mkosi says is in a log; its steps are shown.

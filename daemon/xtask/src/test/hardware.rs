@@ -15,24 +15,32 @@ const MODEL: &str = "smollm2";
 /// The version of the system that a stick brings.
 const NEXT: &str = "0.1.1";
 
+/// Makes the root key of whoever made the box.
+const KEYGEN: [&str; 7] = ["bundle", "keygen", "--role", "root", "--name", "hw-tests", "--out"];
+
 /// Builds the image with a model on it, and a newer one, unless only some cases are wanted; then boots it and sees what must be so.
 pub(super) fn run(workspace: &Workspace, only: Option<&str>) -> Result<()> {
     let (files, next) = (Files::of(workspace, env!("CARGO_PKG_VERSION")), Files::of(workspace, NEXT));
     let image = files.kind("test.raw");
     setup::tools(workspace, &[setup::TO_RUN, setup::TO_TEST].concat())?;
     let wels = workspace.target().join("release/wels");
+    let root = workspace.target().join("image/root.key");
     if only.is_none() || !image.is_file() || !next.system().is_dir() {
         let wels = console::step("the daemon", || daemon::build(workspace))?;
         let pack = daemon::model(workspace, &wels, MODEL)?;
-        image::run(workspace, &image::Args::to_test(pack))?;
-        image::run(workspace, &image::Args::to_bring(NEXT))?;
+        let root_key = root.with_extension("key.pub");
+        if !root_key.is_file() {
+            Tool::new(workspace, &wels).args(KEYGEN).arg(&root).run()?;
+        }
+        image::run(workspace, &image::Args::to_test(pack, &root_key))?;
+        image::run(workspace, &image::Args::to_bring(NEXT, &root_key))?;
     }
     let second = second::pack(workspace, &wels, MODEL)?;
     console::heading("hw-tests: a virtual box");
     let cargo = Tool::cargo(workspace).args(["run", "--quiet", "--package", "hw-tests", "--", "--image"]);
     let cargo = cargo.arg(image).arg("--tools").arg(Tree::at(workspace).root());
     let cargo = cargo.arg("--wels").arg(wels).arg("--second").arg(second);
-    let cargo = cargo.arg("--system").arg(next.system());
+    let cargo = cargo.arg("--system").arg(next.system()).arg("--root").arg(root);
     let cargo = cargo.arg("--keep").arg(workspace.target().join("image/box"));
     match only {
         Some(words) => cargo.args(["--only", words]),

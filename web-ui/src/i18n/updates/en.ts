@@ -182,6 +182,7 @@ export const failures = {
   unsigned: 'Nobody has signed it. Whoever made it signs it with “wels bundle sign”.',
   bad_signature: 'The signature is wrong: it was changed after it was signed, or is damaged. Write the stick anew from the original; if it stays so, do not trust where it came from.',
   unknown_key: 'It is signed by a key that this box does not know. Nothing of it is installed until an administrator adds that key.',
+  not_for_systems: 'A new system for this box has to be signed by who made the box. The key it is signed with is one that an administrator added: such keys are for models.',
   wrong_key: 'This key is not for that: the box takes the .pub file of a release key or of a root key.',
   key_name: 'This key’s name can’t be shown. Ask its owner for a file with a plain name.',
   no_randomness: 'The box has no random numbers for a key. Restart it.',

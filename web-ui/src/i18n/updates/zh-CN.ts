@@ -173,6 +173,7 @@ export const failures: Record<FailureCode, string> = {
   unsigned: '没有人为它签名。请制作者用“wels bundle sign”命令签名。',
   bad_signature: '签名不正确：内容在签名后被改动过，或已损坏。请用原件重新写入 U 盘；如果仍然如此，请不要相信它的来源。',
   unknown_key: '签名所用的密钥是这台设备不认识的。管理员添加该密钥之前，不会安装其中任何内容。',
+  not_for_systems: '这台设备的系统必须由设备制造者签名。签名所用的是管理员添加的密钥，只能用于模型。',
   wrong_key: '这个密钥不适用。设备只接受发布密钥或根密钥的 .pub 文件。',
   key_name: '这个密钥的名称无法显示。请向它的主人要一个名称普通的文件。',
   no_randomness: '设备无法为密钥取得随机数。请重启设备。',
