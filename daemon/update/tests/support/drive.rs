@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use update::system::{Place, RootHash, StagedSystem};
-use update::{CreateOptions, Kind, Trust};
+use update::{CreateOptions, Kind};
 
 use super::{Shop, monitor, noise, options, ready};
 
