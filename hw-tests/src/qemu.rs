@@ -57,16 +57,18 @@ impl Machine {
         if args.only.is_none() {
             machine.forget()?;
         }
-        if machine.is_remembered() {
-            return Ok(machine);
-        }
-        let create = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b"];
-        let (base, disk) = (machine.image.display().to_string(), machine.file("disk.qcow2"));
-        machine.tools.output("usr/bin/qemu-img", &[&create[..], &[&base, &disk, DISK_BYTES]].concat())?;
-        let variables = machine.tools.path(VARIABLES).display().to_string();
-        let convert = ["convert", "-f", "raw", "-O", "qcow2", &variables, &machine.file("vars.qcow2")];
-        machine.tools.output("usr/bin/qemu-img", &convert)?;
         Ok(machine)
+    }
+
+    /// A drive that holds the image, firmware without settings: a box that was never on.
+    pub(crate) fn renew(&self) -> Result<()> {
+        self.forget()?;
+        let create = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b"];
+        let (base, disk) = (self.image.display().to_string(), self.file("disk.qcow2"));
+        self.tools.output("usr/bin/qemu-img", &[&create[..], &[&base, &disk, DISK_BYTES]].concat())?;
+        let variables = self.tools.path(VARIABLES).display().to_string();
+        let convert = ["convert", "-f", "raw", "-O", "qcow2", &variables, &self.file("vars.qcow2")];
+        self.tools.output("usr/bin/qemu-img", &convert).map(drop)
     }
 
     /// Whether the disk holds any box of an earlier run.

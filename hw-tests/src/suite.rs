@@ -140,7 +140,8 @@ fn chain(target: &Target, idx: usize) -> Vec<usize> {
 fn begin(target: &mut Target, begin: Begin, goes_on: bool) -> Result<()> {
     match begin {
         _ if !target.is_virtual() => Ok(()),
-        Begin::Off | Begin::After => Ok(()),
+        Begin::Off => target.machine()?.renew(),
+        Begin::After => Ok(()),
         Begin::As(_) if goes_on => Ok(()),
         Begin::As(name) | Begin::Anew(name) => target.restore(name),
     }
