@@ -16,6 +16,7 @@ mod fell_back;
 pub(crate) mod name;
 pub(crate) mod packs;
 mod serving;
+pub(crate) mod starts;
 mod state;
 pub(crate) mod steward;
 mod sticks;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use weights::Weights;
 
-use crate::appliance::{self, Board, BoxState, Desk, ModelState, Places, Serving, name, packs};
+use crate::appliance::{self, Board, BoxState, Desk, ModelState, Places, Serving, name, packs, starts};
 use crate::cli::{Compute, Serve};
 use crate::{card, load, machine, streaming};
 
@@ -49,7 +49,7 @@ async fn serve(args: Serve) -> Result<ExitCode> {
     let board = Board::new(BoxState::new(args.name.clone(), code.clone(), ModelState::None));
     let slot = ModelSlot::default();
     let serving = Serving::new(Arc::clone(&args), slot.clone(), board.clone());
-    first_model(&args, &serving).await?;
+    first_model(&args, &state, &serving).await?;
     let places = Places { models: args.models.clone(), state, runtime: appliance::runtime() };
     let (updates, door) = api::updates(Arc::default());
     let (recovery, end) = (Recovery::default(), CancellationToken::new());
@@ -85,14 +85,15 @@ async fn listener(address: SocketAddr) -> Result<TcpListener> {
 
 /// Serves the model that is to be served. One that was named has to work; without one that was installed the box still has a
 /// page, which says what is wrong.
-async fn first_model(args: &Arc<Serve>, serving: &Serving) -> Result<()> {
-    let (args, serving) = (Arc::clone(args), serving.clone());
+async fn first_model(args: &Arc<Serve>, state: &Path, serving: &Serving) -> Result<()> {
+    let (args, state, serving) = (Arc::clone(args), state.to_owned(), serving.clone());
     let begin = move || {
         if let Some(path) = &args.model {
             return serving.begin(path);
         }
         let Some(folder) = &args.models else { return Ok(()) };
-        let begun = packs::served(folder).and_then(|pack| pack.map_or(Ok(()), |pack| serving.begin(&pack)));
+        let begin = |pack: PathBuf| starts::guard(&state, &pack, || serving.begin(&pack));
+        let begun = packs::served(folder).and_then(|pack| pack.map_or(Ok(()), begin));
         if let Err(error) = begun {
             serving.fail(&error);
         }
