@@ -8,7 +8,7 @@ use crate::image::{self, Files, Tree};
 use crate::process::Tool;
 use crate::run as daemon;
 use crate::workspace::Workspace;
-use crate::{console, setup};
+use crate::{console, page, setup};
 
 /// The model that answers: small, and of an outside origin.
 const MODEL: &str = "smollm2";
@@ -26,6 +26,8 @@ pub(super) fn run(workspace: &Workspace, only: Option<&str>) -> Result<()> {
     let wels = workspace.target().join("release/wels");
     let root = workspace.target().join("image/root.key");
     if only.is_none() || !image.is_file() || !next.system().is_dir() {
+        // The daemon carries the page.
+        page::build(workspace)?;
         let wels = console::step("the daemon", || daemon::build(workspace))?;
         let pack = daemon::model(workspace, &wels, MODEL)?;
         let root_key = root.with_extension("key.pub");
