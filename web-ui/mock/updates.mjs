@@ -67,7 +67,7 @@ export class UpdateDesk {
   rollBack({ kind }) {
     const { current, previous } = this.state[kind];
     if (!previous) throw new Refusal(409, 'no_previous');
-    this.#work('rollback', previous, () => {
+    this.#work('rollback', { kind, ...previous }, () => {
       if (kind === 'system') this.#wait({ current: previous, previous: current });
       else this.change({ model: { current: previous, previous: current } });
     });
@@ -145,11 +145,11 @@ export class UpdateDesk {
   }
 
   /** Goes through an action's steps; `finish` says how it ended. */
-  async #work(action, { name, title, version }, finish, bytes = 0) {
+  async #work(action, { kind = null, name, title, version }, finish, bytes = 0) {
     this.#stopped = false;
     const now = Date.now();
     this.change({ progress: {
-      action, name, title, version, step: STEPS[action][0], bytes_done: 0, bytes_total: 0, rate: null, seconds_left: null, since_ms: now,
+      action, kind, name, title, version, step: STEPS[action][0], bytes_done: 0, bytes_total: 0, rate: null, seconds_left: null, since_ms: now,
       step_since_ms: now, moved_ms: now, stalled: false, stick_may_go: false, error: null,
     } });
     let error = null;

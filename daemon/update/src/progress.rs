@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::manifest::Manifest;
+use crate::manifest::{Kind, Manifest};
 
 /// Observers are told this often at most, and of every step.
 const NOTIFY_EVERY: Duration = Duration::from_millis(100);
@@ -84,6 +84,9 @@ impl From<&Error> for Failure {
 pub struct Progress {
     /// What it is.
     pub action: Action,
+    /// Of what; nothing where it is a backup.
+    #[serde(default)]
+    pub kind: Option<Kind>,
     /// Of the bundle, or the backup's file.
     pub name: String,
     /// For people.
@@ -120,6 +123,7 @@ impl Progress {
         let now = now_ms();
         Self {
             action,
+            kind: None,
             name: name.to_owned(),
             title: title.to_owned(),
             version,
@@ -173,6 +177,7 @@ impl Monitor {
     /// The monitor of an installation; `observer` is told of each change, but not of every byte.
     pub fn new(manifest: &Manifest, observer: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
         Self::of(Action::Install, &manifest.name, &manifest.title, manifest.version, observer)
+            .about(manifest.kind)
     }
 
     /// The monitor of any action: `name`, `title` and `version` say of what.
@@ -186,6 +191,13 @@ impl Monitor {
         let progress = Progress::new(action, name, title, version);
         let state = State { progress, told: None, moved: Instant::now(), mark: (Instant::now(), 0) };
         Self { state: Mutex::new(state), observer: Box::new(observer), cancelled: AtomicBool::new(false) }
+    }
+
+    /// Says whether it is about a model or a system.
+    #[must_use]
+    pub fn about(self, kind: Kind) -> Self {
+        self.lock().progress.kind = Some(kind);
+        self
     }
 
     /// How far it is now; says whether it stalls.

@@ -105,6 +105,8 @@ export type UpdateAction = 'install' | 'rollback' | 'backup' | 'restore';
 
 export interface UpdateProgress {
   action: UpdateAction;
+  /** Null for a backup. */
+  kind: UpdateKind | null;
   name: string;
   title: string;
   version: number;

@@ -191,6 +191,7 @@ export const failures = {
   system_too_old: 'It needs a newer system than this box has. Bring the system up to date first, then put the stick in again.',
   same_version: 'This version is installed already, with other contents. Whoever made it has to give it a higher number.',
   missing_chunks: 'The stick carries only what is new, and this box lacks the version that it builds on. Bring the full bundle.',
+  measuring: 'The box is measuring itself. Wait until that is over, or have it stopped.',
   busy: 'Something is being installed already. Wait until that has ended.',
   cancelled: 'It was stopped. What was copied is kept: start again, and the copy goes on from there.',
   no_previous: 'There is no earlier version to go back to.',

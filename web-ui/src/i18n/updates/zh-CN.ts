@@ -182,6 +182,7 @@ export const failures: Record<FailureCode, string> = {
   system_too_old: '它需要比这台设备更新的系统。请先升级系统，再插入 U 盘。',
   same_version: '这个版本号已经安装过，但内容不同。请制作者使用更高的版本号。',
   missing_chunks: 'U 盘上只有新增的部分，而设备缺少它所依据的版本。请使用完整的安装包。',
+  measuring: '设备正在测量自身性能。请等它结束，或停止测量。',
   busy: '正在安装别的内容，请等它结束。',
   cancelled: '已停止。已复制的内容会保留，重新开始时会接着复制。',
   no_previous: '没有更早的版本可以退回。',

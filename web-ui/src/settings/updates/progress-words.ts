@@ -1,6 +1,6 @@
 /** What is under way, in people's words. */
 
-import type { InstalledVersion, UpdateAction, UpdateKind, UpdateProgress, Updates, UpdateStep } from '../../api';
+import type { InstalledVersion, UpdateAction, UpdateProgress, UpdateStep } from '../../api';
 import type { UpdateWords } from '../../i18n/updates/en';
 
 type Words = { t: UpdateWords; count: (n: number) => string };
@@ -10,17 +10,9 @@ const STEPS: readonly UpdateStep[] = ['prepare', 'copy', 'check', 'settle', 'tes
 /** Before these have begun an action can be stopped. */
 const LAST: ReadonlySet<UpdateStep> = new Set(['test', 'switch', 'done']);
 
-/** What it is about: the daemon names it by its bundle only. */
-export function kindOf({ name }: UpdateProgress, { system, stick }: Updates): UpdateKind {
-  const preview = stick?.content.state === 'bundle' ? stick.content.preview : null;
-  if (preview?.name === name) return preview.kind;
-  const isSystem = [system.current, system.previous].some((version) => version?.name === name);
-  return isSystem ? 'system' : 'model';
-}
-
 /** What is being done, or how it ended. */
-export function headline(progress: UpdateProgress, updates: Updates, { t, count }: Words): string {
-  const { action, title, version, step, error } = progress;
+export function headline(progress: UpdateProgress, { t, count }: Words): string {
+  const { action, kind, title, version, step, error } = progress;
   const what = [title, count(version)] as const;
   if (error?.code === 'cancelled' && action === 'install') return t.installStopped;
   if (error) {
@@ -31,7 +23,7 @@ export function headline(progress: UpdateProgress, updates: Updates, { t, count 
   if (step !== 'done') {
     return { install: t.installing(...what), rollback: t.goingBack(...what), backup: t.backingUp, restore: t.restoring }[action];
   }
-  const answers = kindOf(progress, updates) === 'model';
+  const answers = kind === 'model';
   return {
     install: answers ? t.installed(...what) : t.installedSystem(...what),
     rollback: answers ? t.wentBack(...what) : t.wentBackSystem(...what),
@@ -41,7 +33,7 @@ export function headline(progress: UpdateProgress, updates: Updates, { t, count 
 }
 
 /** The step, as people understand it. */
-export function stepWords({ action, step }: UpdateProgress, kind: UpdateKind, t: UpdateWords): string {
+export function stepWords({ action, kind, step }: UpdateProgress, t: UpdateWords): string {
   const special: Partial<Record<`${UpdateAction}.${UpdateStep}`, string>> = {
     'backup.copy': t.stepCopyBackup,
     'backup.check': t.stepCheckBackup,

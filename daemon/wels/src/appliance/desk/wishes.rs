@@ -86,7 +86,7 @@ impl Desk {
 
     fn monitor_of(&self, trial: &Trial) -> Monitor {
         let (name, title) = (&trial.version.name, shown::title(&trial.path, &trial.version.name));
-        Monitor::of(Action::Install, name, &title, trial.version.version, self.observer())
+        Monitor::of(Action::Install, name, &title, trial.version.version, self.observer()).about(trial.kind)
     }
 
     fn roll_back(&mut self) -> Result<(), Refusal> {
@@ -97,6 +97,7 @@ impl Desk {
         let title = shown::title(&previous.folder(&models), &previous.name);
         let monitor =
             Monitor::of(Action::Rollback, &previous.name, &title, previous.version, self.observer());
+        let monitor = monitor.about(update::Kind::Model);
         let serving = self.serving.clone();
         self.start(monitor, move |monitor| install::roll_back(&models, &serving, monitor));
         Ok(())
@@ -106,7 +107,8 @@ impl Desk {
         self.expect_idle()?;
         let none = || refuse("no_previous", "there is no other version of the system on this box");
         let title = system::other(self.boots.as_ref()).ok_or_else(none)?;
-        let monitor = Monitor::of(Action::Rollback, "system", &title, 0, self.observer());
+        let monitor =
+            Monitor::of(Action::Rollback, "system", &title, 0, self.observer()).about(update::Kind::System);
         self.start(monitor, system::roll_back);
         Ok(())
     }
