@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Experts (experts.rs)      mapped: all are there;  streamed:
-//!  └ streamer.rs            what is wanted, under way, ready
+//!  └ streamer.rs            what is wanted, under way, ready (as streaming.rs asks)
 //!     ├ cache.rs            slots within a budget, who gives way
 //!     │  └ policy.rs, slot.rs
 //!     ├ profile.rs          what was used, kept over restarts
@@ -29,6 +29,7 @@ mod slot;
 mod staging;
 mod stats;
 mod streamer;
+mod streaming;
 pub mod trace;
 mod trial;
 
@@ -38,4 +39,4 @@ pub use experts::{Expert, Experts, Origin, Wanted};
 pub use policy::Policy;
 pub use slot::{PAGE_BYTES, Slot};
 pub use stats::Stats;
-pub use streamer::{Loan, Streaming};
+pub use streaming::{Loan, Streaming};

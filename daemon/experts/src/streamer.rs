@@ -10,7 +10,6 @@
 //! what was used most before the last restart. They give way at once when something is missing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,50 +17,17 @@ use tracing::{error, warn};
 use weights::{ExpertKey, Record, Weights};
 
 use crate::cache::Cache;
-use crate::copies::{Chooser, Copies};
+use crate::copies::Chooser;
 use crate::disk::{Check, Disk, Done, Read, ReadError, Unpack};
 use crate::staging::Staging;
 use crate::stats::{Busy, Stats};
-use crate::{Error, Policy, Slot};
+use crate::streaming::Streaming;
+use crate::{Error, Slot};
 
 /// Reads of a record before it is given up.
 const ATTEMPTS_MAX: u32 = 4;
 /// Records of a size that have to fit: with fewer, reading and computing would take turns.
 const SLOTS_MIN: usize = 2;
-
-/// How experts are to stream.
-pub struct Streaming {
-    /// Where they come from. Its files are those of `copies`.
-    pub disk: Box<dyn Disk>,
-    /// Memory for records, in bytes. It is never exceeded.
-    pub budget: u64,
-    /// Of it, what long steps need for themselves.
-    pub loan: Loan,
-    /// Who gives way.
-    pub policy: Policy,
-    /// Share of the slots whose experts never give way: those that the profile has as the most used.
-    pub pinned_share: f64,
-    /// Where the files are, and copies of them.
-    pub copies: Copies,
-    /// Where it is kept which experts were used: the cache starts with those. `None` keeps nothing.
-    pub profile: Option<PathBuf>,
-}
-
-/// Memory that is the cache's only between long steps, whose activations need it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Loan {
-    /// How much.
-    pub bytes: u64,
-    /// Tokens of the largest step that does without it.
-    pub step_tokens: usize,
-}
-
-impl std::fmt::Debug for Streaming {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { budget, policy, .. } = self;
-        f.debug_struct("Streaming").field("budget", budget).field("policy", policy).finish_non_exhaustive()
-    }
-}
 
 /// Reads experts and keeps them.
 pub(crate) struct Streamer {
