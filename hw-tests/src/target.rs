@@ -198,9 +198,13 @@ impl Target {
             return Ok(code);
         }
         // A box that was woken draws its console again when something changes; what it would draw is here.
+        Ok(self.shows()?["claim_code"].as_str().context("the box has no code")?.to_owned())
+    }
+
+    /// What a virtual box's console shows now, as the daemon tells it.
+    pub(crate) fn shows(&mut self) -> Result<serde_json::Value> {
         let told = self.vm()?.shell()?.run("cat /run/wels/box.json")?;
-        let told: serde_json::Value = serde_json::from_str(&told).with_context(|| told.clone())?;
-        Ok(told["claim_code"].as_str().context("the box has no code")?.to_owned())
+        serde_json::from_str(&told).with_context(|| told.clone())
     }
 
     /// How it is to measure itself.

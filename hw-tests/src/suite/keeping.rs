@@ -1,7 +1,7 @@
 //! What a box knows: kept on a stick, forgotten, brought home; and the way in for who lost the password.
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::boot::CHAT;
 use super::sticks::show;
@@ -30,7 +30,9 @@ pub(super) fn comes_home(target: &mut Target) -> Result<()> {
     await_restart(&page)?;
     target.forget_session()?;
     let mut page = target.page()?;
-    page.claim(&target.claim_code()?)?;
+    // The console has shown another code before.
+    let code = target.shows()?["claim_code"].as_str().context("it has no code")?.to_owned();
+    page.claim(&code)?;
     ensure!(page.chats()?.is_empty(), "it remembers chats");
     say::note(&format!("it serves {}", updates::state(&page)?["model"]["current"]["name"]));
     // The stick is in it still.
@@ -67,10 +69,8 @@ pub(super) fn lets_in(target: &mut Target) -> Result<()> {
 
 /// The code that the console shows while the stick is in.
 fn shown_code(target: &mut Target, admin: &Page) -> Result<String> {
-    let vm = target.vm()?;
     updates::wait(admin, "the console shows a code", STICK_TIME_MAX, |_| {
-        let told: Value = serde_json::from_str(&vm.shell()?.run("cat /run/wels/box.json")?)?;
-        Ok(told["recovery_code"].as_str().map(str::to_owned))
+        Ok(target.shows()?["recovery_code"].as_str().map(str::to_owned))
     })
 }
 
