@@ -49,6 +49,17 @@ fn a_version_is_written_beside_the_one_that_runs_and_starts_next() {
 }
 
 #[test]
+fn a_version_with_the_root_of_the_one_before_is_another_all_the_same() {
+    let all = systems();
+    let rig = Rig::new(all[1].clone(), Some(&all[0]));
+    // Only its boot file differs: another kernel, say.
+    let same = System::new("0.3.0", 1);
+    let staged = rig.open(&rig.stage(&same, 3)).unwrap();
+    assert_eq!(write(&staged, &rig.place(), &quiet()).unwrap(), Written::Now);
+    assert_eq!(rig.names(), ["wels_0.2.0.efi", "wels_0.3.0+3.efi"], "the one before gave way");
+}
+
+#[test]
 fn other_peoples_tools_read_the_table_afterwards() {
     let all = systems();
     let rig = Rig::new(all[0].clone(), None);

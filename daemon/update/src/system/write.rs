@@ -100,9 +100,10 @@ fn try_write(staged: &StagedSystem, place: &Place<'_>, monitor: &Monitor) -> Res
 
 /// Whether an earlier call put it there, whole: the slot is named and the boot file has its name only once all is.
 fn is_written(staged: &StagedSystem, slot: &Slot, others: &[BootFile]) -> bool {
-    let hash = &staged.facts.root_hash;
+    let (hash, version) = (&staged.facts.root_hash, &staged.facts.version);
     let can_start = |file: &BootFile| matches!(file.standing(), Standing::Good | Standing::Trial);
-    slot.holds(hash) && others.iter().any(|file| file.boots(hash) && can_start(file))
+    slot.holds(hash)
+        && others.iter().any(|file| file.boots(hash) && file.version == *version && can_start(file))
 }
 
 /// It took a boot and was not blessed for it yet; the one that an administrator set aside was, before.
