@@ -101,10 +101,13 @@ impl Maker {
         self.folder.join(name)
     }
 
-    /// An image to be flashed; made once.
+    /// An image to be flashed; made once, unless what is packed has changed since.
     pub(crate) fn image(&self, spec: &Spec<'_>) -> Result<PathBuf> {
         let image = self.path(&format!("{}-{}-{}.img", spec.name, spec.counter, spec.key));
-        if !image.is_file() {
+        let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+        if changed(&image) < changed(spec.source) {
+            // `wels` writes over nothing.
+            let _ = fs::remove_file(&image);
             self.create(spec, "--image", &image)?;
         }
         Ok(image)
