@@ -55,8 +55,12 @@ impl Shell {
     fn command(&mut self, line: &str, limit: Duration) -> Result<String> {
         assert!(line.len() < LINE_MAX && !line.contains('\n'), "a line of a terminal");
         self.n_commands += 1;
-        let end = format!("END-{} ", self.n_commands);
-        writeln!(self.stream, "{{ {line}; }} 2>&1; printf '\\n%s-%s %s\\n' END {} $?", self.n_commands)?;
+        let n = self.n_commands;
+        let (begin, end) = (format!("BEGIN-{n}"), format!("END-{n} "));
+        writeln!(
+            self.stream,
+            "printf '%s-%s\\n' BEGIN {n}; {{ {line}; }} 2>&1; printf '\\n%s-%s %s\\n' END {n} $?"
+        )?;
         let (start, mut said, mut text) = (Instant::now(), Vec::new(), String::new());
         self.stream.set_read_timeout(Some(Duration::from_millis(500)))?;
         loop {
@@ -72,6 +76,11 @@ impl Shell {
                 Err(error) => return Err(error).context("the box's second serial line"),
             }
             let whole = String::from_utf8_lossy(&std::mem::take(&mut said)).into_owned();
+            if whole.trim_end().ends_with(&begin) {
+                // Firmware speaks on this line, too.
+                text.clear();
+                continue;
+            }
             match whole.trim_end().strip_prefix(&end) {
                 Some("0") => return Ok(text.trim().to_owned()),
                 Some(status) => bail!("in the box, `{line}` failed ({status}): {}", text.trim()),
@@ -111,6 +120,9 @@ mod tests {
         let (mut child, mut shell) = shell(folder.path());
         assert_eq!(shell.run("echo one; printf two").unwrap(), "one\ntwo");
         assert_eq!(shell.run("true").unwrap(), "");
+        shell.run("(sleep 0.2; printf 'the firmware says') & true").unwrap();
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(shell.run("echo one").unwrap(), "one");
         let error = shell.run("echo why; false").unwrap_err().to_string();
         assert!(error.contains("why") && error.contains("(1)"), "{error}");
         assert_eq!(shell.run("echo END-99 0").unwrap(), "END-99 0", "of another command");
