@@ -12,7 +12,7 @@ use crate::key_list::KeyLists;
 use crate::keys::{Purpose, SecretKey};
 use crate::layout::{self, Bits, Index, Layout};
 use crate::manifest::{Chunk, MANIFEST_BYTES_MAX, Manifest};
-use crate::signed::{SignatureFile, believe, key_lists, signature_file, signing_key};
+use crate::signed::{self, SignatureFile, signature_file};
 use crate::stream::{self, FOLDER, Stream};
 use crate::trust::{Signer, Trust};
 use crate::{Error, Role, Sha256, gpt, tar};
@@ -97,13 +97,9 @@ impl Carrier {
     /// # Errors
     /// The signature is wrong, by a stranger, or by somebody who signs other things; or the manifest is.
     pub fn check(self, trust: &Trust) -> Result<(Bundle, Trust), Error> {
-        let mut trust = trust.clone();
-        let key = signing_key(self.path(), &self.manifest, &self.signature)?;
-        trust.learn(&self.key_lists()?)?;
-        let signer = believe(self.path(), &key, &trust)?;
-        let bundle = self.bundle(Some(signer.clone()))?;
-        trust.lets_sign(bundle.path(), &signer, bundle.manifest.kind)?;
-        Ok((bundle, trust))
+        let (manifest, signer, trust) =
+            signed::check(self.path(), &self.manifest, &self.signature, &self.keys, trust)?;
+        Ok((self.bundle(manifest, Some(signer))?, trust))
     }
 
     /// Reads it without asking who signed it: to look at it, never to install it.
@@ -111,7 +107,8 @@ impl Carrier {
     /// # Errors
     /// The manifest is wrong.
     pub fn unchecked(self) -> Result<Bundle, Error> {
-        self.bundle(None)
+        let manifest = signed::parse(self.path(), &self.manifest)?;
+        self.bundle(manifest, None)
     }
 
     /// The lists of release keys that it brings.
@@ -119,13 +116,11 @@ impl Carrier {
     /// # Errors
     /// They are damaged.
     pub fn key_lists(&self) -> Result<KeyLists, Error> {
-        key_lists(&self.keys)
+        signed::key_lists(&self.keys)
     }
 
-    fn bundle(self, signer: Option<Signer>) -> Result<Bundle, Error> {
+    fn bundle(self, manifest: Manifest, signer: Option<Signer>) -> Result<Bundle, Error> {
         let path = self.path().to_owned();
-        let manifest = Manifest::parse(&self.manifest);
-        let manifest = manifest.map_err(|problem| Error::Manifest { path: path.clone(), problem })?;
         let n_chunks = manifest.chunks().count();
         if self.layout.carried_bytes != Bits::bytes_for(n_chunks) {
             return Err(Error::Stream { path, what: "its list of what it carries has another length" });

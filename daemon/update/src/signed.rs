@@ -26,16 +26,10 @@ pub(crate) fn signature_file(path: &Path, signature: &[u8]) -> Result<SignatureF
 }
 
 /// The key that a manifest was signed with, whosever it is.
-pub(crate) fn signing_key(path: &Path, manifest: &[u8], signature: &[u8]) -> Result<PublicKey, Error> {
+fn signing_key(path: &Path, manifest: &[u8], signature: &[u8]) -> Result<PublicKey, Error> {
     let SignatureFile { key, signature } = signature_file(path, signature)?;
     let is_right = key.verifies(Purpose::Manifest, manifest, &signature);
     if is_right { Ok(key) } else { Err(Error::BadSignature { path: path.to_owned() }) }
-}
-
-/// Who has that key, if the box believes them.
-pub(crate) fn believe(path: &Path, key: &PublicKey, trust: &Trust) -> Result<Signer, Error> {
-    let unknown = || Error::UnknownKey { path: path.to_owned(), fingerprint: key.fingerprint() };
-    trust.signer(key).ok_or_else(unknown)
 }
 
 /// Lists of keys as they lie beside a signature; blanks are none.
@@ -46,16 +40,26 @@ pub(crate) fn key_lists(keys: &[u8]) -> Result<KeyLists, Error> {
     KeyLists::parse(keys).map_err(Error::KeyLists)
 }
 
-/// The manifest of these bytes, if a key that `trust` knows signed it.
-pub(crate) fn signed_manifest(
+/// The manifest of these bytes, if somebody signed it who may: a key that `trust` knows, or that a newer list in `keys` names.
+/// What the list changes is in the returned trust.
+pub(crate) fn check(
     path: &Path,
     manifest: &[u8],
     signature: &[u8],
+    keys: &[u8],
     trust: &Trust,
-) -> Result<Manifest, Error> {
-    let signer = believe(path, &signing_key(path, manifest, signature)?, trust)?;
-    let manifest =
-        Manifest::parse(manifest).map_err(|problem| Error::Manifest { path: path.to_owned(), problem })?;
+) -> Result<(Manifest, Signer, Trust), Error> {
+    let mut trust = trust.clone();
+    let key = signing_key(path, manifest, signature)?;
+    trust.learn(&key_lists(keys)?)?;
+    let unknown = || Error::UnknownKey { path: path.to_owned(), fingerprint: key.fingerprint() };
+    let signer = trust.signer(&key).ok_or_else(unknown)?;
+    let manifest = parse(path, manifest)?;
     trust.lets_sign(path, &signer, manifest.kind)?;
-    Ok(manifest)
+    Ok((manifest, signer, trust))
+}
+
+/// The manifest of these bytes, whoever signed it.
+pub(crate) fn parse(path: &Path, manifest: &[u8]) -> Result<Manifest, Error> {
+    Manifest::parse(manifest).map_err(|problem| Error::Manifest { path: path.to_owned(), problem })
 }

@@ -13,8 +13,7 @@ use super::{BootFacts, Problem, RootHash, SystemVersion};
 use crate::hash::Hasher;
 use crate::install::BUNDLE_FILES;
 use crate::manifest::{FileEntry, Kind, MANIFEST_BYTES_MAX};
-use crate::signed::{key_lists, signed_manifest};
-use crate::{Error, Monitor, Sha256, Trust, layout, stream};
+use crate::{Error, Monitor, Sha256, Trust, layout, signed, stream};
 
 /// The system's bytes, their hashes, the boot file.
 pub(super) const SYSTEM: &str = "root.img";
@@ -101,16 +100,15 @@ impl StagedSystem {
     /// later, when they are taken. What the lists of keys beside it change is in the returned trust, for the caller to save.
     ///
     /// # Errors
-    /// The signature is wrong, or not by one who signs this box's systems; it is no system; or `system.json` and boot file contradict each other.
+    /// The signature is wrong, or not by one who signs this box's systems; it is no system; or `system.json` and boot file
+    /// contradict each other.
     pub fn open(folder: &Path, trust: &Trust) -> Result<(Self, Trust), Error> {
         let open = File::open(folder).map_err(Error::io(folder, "open"))?;
         let [manifest, signature, keys] = BUNDLE_FILES;
-        let mut trust = trust.clone();
-        let keys = read_all(&open, folder, keys, layout::KEYS_BYTES)?;
-        trust.learn(&key_lists(&keys)?)?;
         let manifest = read_all(&open, folder, manifest, MANIFEST_BYTES_MAX)?;
         let signature = read_all(&open, folder, signature, layout::SIGNATURE_BYTES)?;
-        let manifest = signed_manifest(folder, &manifest, &signature, &trust)?;
+        let keys = read_all(&open, folder, keys, layout::KEYS_BYTES)?;
+        let (manifest, _, trust) = signed::check(folder, &manifest, &signature, &keys, trust)?;
         let wrong = |what| Problem::NotASystem { what }.at(folder);
         if manifest.kind != Kind::System {
             return Err(wrong("the bundle is of another kind"));
