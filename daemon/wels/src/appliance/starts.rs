@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 /// In the state folder, while a model is loaded.
 const FILE: &str = "starting.json";
@@ -37,10 +38,12 @@ pub(crate) fn guard(state: &Path, pack: &Path, begin: impl FnOnce() -> Result<()
         );
     }
     let starting = Starting { pack: pack.to_owned(), boot, begun: begun + 1 };
-    let note = serde_json::to_vec(&starting).expect("plain data");
-    fs::write(&file, note).with_context(|| format!("cannot write {}", file.display()))?;
+    // A full disk is no reason not to serve.
+    let noted = fs::write(&file, serde_json::to_vec(&starting).expect("plain data"));
     let outcome = begin();
-    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    if let Err(error) = noted.and_then(|()| fs::remove_file(&file)) {
+        warn!(file = %file.display(), %error, "starts are not counted");
+    }
     outcome
 }
 
@@ -63,6 +66,12 @@ mod tests {
         assert!(refused.contains("3 times") && refused.contains("a/1"), "{refused}");
         guard(dir.path(), Path::new("a/2"), || Ok(())).unwrap();
         guard(dir.path(), Path::new("a/1"), || Ok(())).expect("the row has ended");
+    }
+
+    #[test]
+    fn a_model_serves_where_nothing_can_be_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        guard(&dir.path().join("absent"), Path::new("a/1"), || Ok(())).unwrap();
     }
 
     #[test]
