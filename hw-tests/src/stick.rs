@@ -119,7 +119,7 @@ impl Maker {
         fs::create_dir_all(&folder)?;
         self.create(spec, "--folder", &folder)?;
         let image = self.path(&format!("{}-{}.fat", spec.name, spec.counter));
-        let made = self.fat_of(&folder, &image);
+        let made = self.fat_of(&folder.join("wels-bundle"), &image);
         fs::remove_dir_all(&folder)?;
         made.map(|()| image)
     }
@@ -135,23 +135,21 @@ impl Maker {
     /// A stick with FAT32 and one empty file on it.
     pub(crate) fn fat_with(&self, file: &str) -> Result<PathBuf> {
         let (image, empty) = (self.path(&format!("{file}.fat")), self.path(file));
-        File::create(&image)?.set_len(FAT_ROOM)?;
         File::create(&empty)?;
-        self.tools.output("usr/bin/mformat", &["-i", &text(&image), "-F", "-v", "HELP", "::"])?;
-        self.tools.output("usr/bin/mcopy", &["-i", &text(&image), &text(&empty), "::"])?;
-        Ok(image)
+        self.fat_of(&empty, &image).map(|()| image)
     }
 
-    /// Formats an image and puts a folder's `wels-bundle/` on it.
-    fn fat_of(&self, folder: &Path, image: &Path) -> Result<()> {
-        let bundle = folder.join("wels-bundle");
+    /// Formats an image and puts a file or folder on it.
+    fn fat_of(&self, what: &Path, image: &Path) -> Result<()> {
         let mut bytes = FAT_ROOM;
-        for entry in fs::read_dir(&bundle).with_context(|| format!("no {}", bundle.display()))? {
-            bytes += entry?.metadata()?.len();
+        if what.is_dir() {
+            for entry in fs::read_dir(what).with_context(|| format!("cannot list {}", what.display()))? {
+                bytes += entry?.metadata()?.len();
+            }
         }
         File::create(image)?.set_len(bytes.next_multiple_of(1 << 20))?;
         self.tools.output("usr/bin/mformat", &["-i", &text(image), "-F", "-v", "STICK", "::"])?;
-        self.tools.output("usr/bin/mcopy", &["-s", "-i", &text(image), &text(&bundle), "::"]).map(drop)
+        self.tools.output("usr/bin/mcopy", &["-s", "-i", &text(image), &text(what), "::"]).map(drop)
     }
 
     /// Signs whatever lies in a folder. `wels` complains of what it signed where that is a lie, after it has.

@@ -119,6 +119,14 @@ pub(crate) fn ended(page: &Page) -> Result<Option<String>> {
     })
 }
 
+/// Waits until what is under way has ended well.
+pub(crate) fn ended_well(page: &Page) -> Result<()> {
+    match ended(page)? {
+        None => Ok(()),
+        Some(code) => bail!("it ended with {code}"),
+    }
+}
+
 /// Waits until so much of the copy is done; says at which step it then is.
 pub(crate) fn copied(page: &Page, share: f64) -> Result<String> {
     wait(page, "it copies", INSTALL_TIME_MAX, |state| {

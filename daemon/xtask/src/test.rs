@@ -20,8 +20,8 @@ pub(crate) struct Args {
     /// Go on after a check that fails.
     #[arg(long)]
     keep_going: bool,
-    /// Instead of all this: build the bootable image and test it in a virtual box; needs root, and on two cores
-    /// an hour and a half from empty caches.
+    /// Instead of all this: build the bootable image and test it in a virtual box; needs root, and on two cores more than
+    /// an hour.
     #[arg(long, conflicts_with_all = ["fast", "keep_going"])]
     hw: bool,
     /// With --hw: only cases whose name holds these words, on the image that was built last.

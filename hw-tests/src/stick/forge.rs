@@ -61,7 +61,7 @@ pub(crate) fn lie(maker: &Maker, what: Lie) -> Result<PathBuf> {
     fs::write(bundle.join("bundle.tar.000"), &stream)?;
     maker.sign_anything(&folder)?;
     let image = folder.with_extension("fat");
-    maker.fat_of(&folder, &image)?;
+    maker.fat_of(&bundle, &image)?;
     fs::remove_dir_all(&folder)?;
     Ok(image)
 }

@@ -1,6 +1,6 @@
 //! What a box knows: kept on a stick, forgotten, brought home; and the way in for who lost the password.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::boot::CHAT;
@@ -23,12 +23,11 @@ pub(super) fn comes_home(target: &mut Target) -> Result<()> {
     ensure!(shown["stick"]["label"] == "KEEPER", "its name is not shown: {}", shown["stick"]);
     let wish = json!({ "stick": id(&page)?, "passphrase": PASSPHRASE });
     page.post("/api/admin/backup", &wish, None)?;
-    well(&page)?;
+    updates::ended_well(&page)?;
     let file = backup_on(&page)?;
     say::note(&format!("{file} is on the stick"));
     page.post("/api/admin/factory-reset", &json!({ "password": PASSWORD }), None)?;
     await_restart(&page)?;
-    target.forget_session()?;
     let mut page = target.page()?;
     // The console has shown another code before.
     let code = target.shows()?["claim_code"].as_str().context("it has no code")?.to_owned();
@@ -39,7 +38,7 @@ pub(super) fn comes_home(target: &mut Target) -> Result<()> {
     updates::stick(&page)?;
     let wish = json!({ "stick": id(&page)?, "file": backup_on(&page)?, "passphrase": PASSPHRASE });
     page.post("/api/admin/restore", &wish, None)?;
-    well(&page)?;
+    updates::ended_well(&page)?;
     target.keep_session(&page);
     restart(target)?;
     target.forget_session()?;
@@ -84,11 +83,4 @@ fn backup_on(page: &Page) -> Result<String> {
     updates::wait(page, "the stick has a backup", STICK_TIME_MAX, |state| {
         Ok(state["stick"]["backups"][0]["file"].as_str().map(str::to_owned))
     })
-}
-
-fn well(page: &Page) -> Result<()> {
-    match updates::ended(page)? {
-        None => Ok(()),
-        Some(code) => bail!("it ended with {code}"),
-    }
 }

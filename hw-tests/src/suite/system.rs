@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::boot::CHAT;
+use super::sticks::{bring, show};
 use crate::page::Page;
 use crate::qemu::Stick;
 use crate::say;
@@ -57,8 +58,7 @@ fn runs(target: &mut Target, version: &str) -> Result<()> {
 fn refuses_others(target: &mut Target, folder: &Path) -> Result<()> {
     let spec = Spec { source: folder, kind: "system", name: NAME, counter: 2, key: RELEASE };
     let (image, page) = (target.bench()?.maker.image(&spec)?, target.admin()?);
-    target.vm()?.plug(&Stick::of(&image))?;
-    let content = updates::stick(&page)?;
+    let content = show(target, &page, &Stick::of(&image))?;
     ensure!(content.refusal().as_deref() == Some("not_for_systems"), "{content:?}");
     target.vm()?.pull()?;
     updates::no_stick(&page)
@@ -67,12 +67,7 @@ fn refuses_others(target: &mut Target, folder: &Path) -> Result<()> {
 fn install(target: &mut Target, folder: &Path, counter: u64) -> Result<()> {
     let spec = Spec { source: folder, kind: "system", name: NAME, counter, key: MAKER };
     let (image, mut page) = (target.bench()?.maker.image(&spec)?, target.admin()?);
-    target.vm()?.plug(&Stick::of(&image))?;
-    let content = updates::stick(&page)?;
-    ensure!(content.refusal().is_none(), "it is refused: {content:?}");
-    updates::install(&mut page, &content)?;
-    let error = updates::ended(&page)?;
-    ensure!(error.is_none(), "it ended with {error:?}");
+    bring(target, &mut page, &Stick::of(&image))?;
     updates::wait(&page, "it waits for a restart", updates::STICK_TIME_MAX, |state| {
         Ok((state["restart_wanted"] == true).then_some(()))
     })?;
