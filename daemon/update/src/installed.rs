@@ -7,7 +7,7 @@
 //!   .lock                          held while something is installed
 //!   .staging/HASH/  HASH.journal   a copy under way
 //!   .staging/trash-…/              on its way out
-//!   r1-distill-7b/3/               a pack, whole: pack.json, dense.bin, …, and its bundle.json and bundle.sig
+//!   r1-distill-7b/3/               a pack, whole: pack.json, dense.bin, …, and its bundle.json, .sig, .keys
 //! ```
 //!
 //! What a later version adds to the file an earlier one passes over: after a fallback it is an older system that reads it.

@@ -118,6 +118,8 @@ mod tests {
         assert_eq!(problem(&["Dense.bin", "dense.BIN"]), Some(PathProblem::Twice));
         assert_eq!(problem(&["a/x", "A/y"]), Some(PathProblem::Twice));
         assert_eq!(problem(&["a/x", "A"]), Some(PathProblem::IsFolder));
-        assert_eq!(problem(&["bundle.json"]), Some(PathProblem::Reserved));
+        for taken in BUNDLE_FILES {
+            assert_eq!(problem(&[taken]), Some(PathProblem::Reserved));
+        }
     }
 }
