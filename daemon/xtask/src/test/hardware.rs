@@ -2,7 +2,10 @@
 
 mod second;
 
-use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 use crate::image::{self, Files, Tree};
 use crate::process::Tool;
@@ -18,6 +21,17 @@ const NEXT: &str = "0.1.1";
 /// Makes the root key of whoever made the box.
 const KEYGEN: [&str; 7] = ["bundle", "keygen", "--role", "root", "--name", "hw-tests", "--out"];
 
+/// The public half of the root key at `root`, which is made if there is none.
+fn public(workspace: &Workspace, wels: &Path, root: &Path) -> Result<PathBuf> {
+    let public = root.with_extension("key.pub");
+    if !public.is_file() {
+        let folder = root.parent().context("a key without a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Tool::new(workspace, wels).args(KEYGEN).arg(root).run()?;
+    }
+    Ok(public)
+}
+
 /// Builds the image with a model on it, and a newer one, unless only some cases are wanted; then boots it and sees what must be so.
 pub(super) fn run(workspace: &Workspace, only: Option<&str>) -> Result<()> {
     let (files, next) = (Files::of(workspace, env!("CARGO_PKG_VERSION")), Files::of(workspace, NEXT));
@@ -30,10 +44,7 @@ pub(super) fn run(workspace: &Workspace, only: Option<&str>) -> Result<()> {
         page::build(workspace)?;
         let wels = console::step("the daemon", || daemon::build(workspace))?;
         let pack = daemon::model(workspace, &wels, MODEL)?;
-        let root_key = root.with_extension("key.pub");
-        if !root_key.is_file() {
-            Tool::new(workspace, &wels).args(KEYGEN).arg(&root).run()?;
-        }
+        let root_key = public(workspace, &wels, &root)?;
         image::run(workspace, &image::Args::to_test(pack, &root_key))?;
         image::run(workspace, &image::Args::to_bring(NEXT, &root_key))?;
     }
