@@ -68,6 +68,20 @@ impl Page {
         Ok(())
     }
 
+    /// Waits until whoever is signed in no longer is.
+    pub(crate) fn wait_signed_out(&self, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match self.get("/api/admin/updates") {
+                Ok((401, _)) => return Ok(()),
+                found if start.elapsed() > limit => {
+                    bail!("still signed in after {} s: {found:?}", limit.as_secs())
+                }
+                _ => std::thread::sleep(Duration::from_millis(500)),
+            }
+        }
+    }
+
     pub(crate) fn post(&mut self, path: &str, body: &Value, key: Option<&str>) -> Result<Value> {
         let mut request = self.agent.post(format!("{}{path}", self.url)).header("Origin", &self.url);
         request = request.header("Content-Type", "application/json");

@@ -10,7 +10,7 @@ mod system;
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::say;
 use crate::target::Target;
@@ -95,28 +95,39 @@ const CASES: &[Case] = &[
     ),
 ];
 
-/// Runs all cases, or those whose names hold `only` and what they need; stops at the first that fails.
+/// Runs all cases, or those whose names hold `only` and what they need. Where one fails, those that would go on from there are
+/// left out; the others have a box of their own.
 pub(crate) fn run(mut target: Target, only: Option<&str>) -> Result<()> {
     let wanted = |case: &Case| {
         (case.real || target.is_virtual()) && only.is_none_or(|words| case.name.contains(words))
     };
     let wanted: Vec<_> = (0..CASES.len()).filter(|idx| wanted(&CASES[*idx])).collect();
     let cases: BTreeSet<_> = wanted.into_iter().flat_map(|idx| chain(&target, idx)).collect();
+    let mut failed = BTreeSet::new();
     for idx in &cases {
         let case = &CASES[*idx];
-        let goes_on = idx.checked_sub(1).is_some_and(|before| cases.contains(&before));
+        let before = idx.checked_sub(1).filter(|before| cases.contains(before));
+        let broken = before.is_some_and(|before| failed.contains(&before));
+        if broken && matches!(case.begin, Begin::After) {
+            say::note(&format!("left out, for it goes on from the one before: {}", case.name));
+            failed.insert(*idx);
+            continue;
+        }
         let since = say::begins(case.name);
-        match begin(&mut target, case.begin, goes_on).and_then(|()| (case.run)(&mut target)) {
-            Ok(()) => say::ended(case.name, since, "ok"),
-            Err(error) => {
-                say::ended(case.name, since, "FAIL");
-                say::note("the console's last lines:");
-                say::lines(&target.console_tail());
-                return Err(error.context(case.name));
-            }
+        let begun = begin(&mut target, case.begin, before.is_some() && !broken);
+        let outcome = begun.and_then(|()| (case.run)(&mut target));
+        say::ended(case.name, since, if outcome.is_ok() { "ok" } else { "FAIL" });
+        if let Err(error) = outcome {
+            say::note("the console's last lines:");
+            say::lines(&target.console_tail());
+            say::note("why:");
+            say::lines(&format!("{error:#}"));
+            failed.insert(*idx);
         }
     }
-    say::note(&format!("{} of {} cases, all well", cases.len(), CASES.len()));
+    say::note(&format!("{} of {} cases, {} of them not well", cases.len(), CASES.len(), failed.len()));
+    let names: Vec<_> = failed.iter().map(|idx| CASES[*idx].name).collect();
+    ensure!(names.is_empty(), "not well: {}", names.join("; "));
     Ok(())
 }
 

@@ -5,11 +5,11 @@ use serde_json::json;
 
 use super::boot::CHAT;
 use super::sticks::show;
-use super::system::{await_restart, restart};
+use super::system::await_restart;
 use crate::page::{PASSWORD, Page};
 use crate::qemu::Stick;
 use crate::say;
-use crate::target::Target;
+use crate::target::{BOOT_TIME_MAX, Target};
 use crate::updates::{self, STICK_TIME_MAX};
 
 const PASSPHRASE: &str = "five words that nobody guesses";
@@ -38,9 +38,9 @@ pub(super) fn comes_home(target: &mut Target) -> Result<()> {
     updates::stick(&page)?;
     let wish = json!({ "stick": id(&page)?, "file": backup_on(&page)?, "passphrase": PASSPHRASE });
     page.post("/api/admin/restore", &wish, None)?;
-    updates::ended_well(&page)?;
-    target.keep_session(&page);
-    restart(target)?;
+    // The daemon takes it at its next start, which is at once; nobody is signed in then.
+    page.wait_signed_out(STICK_TIME_MAX)?;
+    page.wait(BOOT_TIME_MAX)?;
     target.forget_session()?;
     let page = target.admin()?;
     ensure!(page.chats()?.iter().any(|title| title == CHAT), "the chat did not come home");

@@ -76,7 +76,7 @@ fn install(target: &mut Target, folder: &Path, counter: u64) -> Result<()> {
     updates::no_stick(&page)
 }
 
-pub(super) fn restart(target: &mut Target) -> Result<()> {
+fn restart(target: &mut Target) -> Result<()> {
     let mut page = target.admin()?;
     page.post("/api/admin/updates/restart", &Value::Null, None)?;
     await_restart(&page)
