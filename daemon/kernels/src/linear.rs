@@ -17,7 +17,7 @@ pub(crate) use activations::{Activations, quantise};
 pub(crate) use columns::Columns;
 pub(crate) use float::FloatTile;
 pub(crate) use int8::{LanesScratch, LanesTile, RowsTile, rows_as_they_lie, supports as int8_supports};
-use int8::{MANY_TOKENS, TILE_ROWS};
+use int8::{TILE_ROWS, few_tokens};
 
 use crate::Precision;
 use crate::level::Isa;
@@ -323,10 +323,10 @@ impl Way {
     }
 
     /// Rows of a tile: enough weights to be worth claiming, and several tiles a thread.
-    pub(crate) fn tile_rows(self, job: &Job<'_>, n_threads: usize) -> usize {
+    pub(crate) fn tile_rows(self, isa: Isa, job: &Job<'_>, n_threads: usize) -> usize {
         let weight = &job.weight;
         let share = weight.rows().div_ceil(4 * n_threads);
-        if self == Self::Lanes && job.n_tokens >= MANY_TOKENS {
+        if self == Self::Lanes && job.n_tokens > few_tokens(isa) {
             return TILE_ROWS.min(share.next_multiple_of(LANES));
         }
         let by_bytes = TILE_BYTES / weight.row_bytes().max(1);

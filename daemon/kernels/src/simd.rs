@@ -30,6 +30,8 @@ pub(crate) trait Simd: Integers + Send + Sync {
     type Sixteen: Copy + std::ops::IndexMut<usize, Output = Self::F>;
     /// How many that are.
     const PARTS: usize = 16 / Self::LANES;
+    /// Tokens whose sums the registers hold, more or less, beside a format's vectors.
+    const TOKENS: usize;
 
     /// 16 times `x`.
     fn sixteen(self, x: f32) -> Self::Sixteen;

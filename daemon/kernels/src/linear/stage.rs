@@ -71,7 +71,7 @@ impl Cpu {
                 quantise(isa, records, record, &x, range.start / record);
             });
         }
-        let tiles = Tiles::new(jobs, |job| way(job).tile_rows(job, n_threads));
+        let tiles = Tiles::new(jobs, |job| way(job).tile_rows(isa, job, n_threads));
         let activations = &self.activations;
         self.pool.for_each_chunk_with(&mut self.scratch, tiles.len(), 1, |scratch, range| {
             for idx in range {

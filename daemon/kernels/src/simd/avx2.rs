@@ -38,6 +38,7 @@ impl Avx2 {
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const TOKENS: usize = 2;
     type F = __m256;
     type Sixteen = [__m256; 2];
 

@@ -39,6 +39,7 @@ impl Avx512Vnni {
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
+    const TOKENS: usize = 8;
     type F = __m512;
     type Sixteen = [__m512; 1];
 

@@ -11,6 +11,7 @@ pub(crate) struct Scalar;
 
 impl Simd for Scalar {
     const LANES: usize = 1;
+    const TOKENS: usize = 2;
     type F = f32;
     type Sixteen = [f32; 16];
 

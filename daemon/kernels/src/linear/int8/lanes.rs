@@ -9,15 +9,15 @@
 //!   acc[t][row] += d[row] * sums[t][row] + m[row] * minima[t][row]
 //! ```
 //! The same operations in the same order for any number of tokens: what is computed with others beside it is, bit for
-//! bit, what it would be alone. A few tokens read the blocks as they lie (`few.rs`), many unpack them first
-//! (`panel.rs`, `many.rs`, `tiles.rs`).
+//! bit, what it would be alone. Blocks are read as they lie (`lying.rs`), or unpacked first for many tokens where
+//! registers are few or tiles want bytes (`panel.rs`, `many.rs`, `tiles.rs`).
 #![expect(unsafe_code, reason = "writes rows that belong to a tile")]
 
 mod codes;
 mod dots;
-mod few;
 mod format;
 mod interleave;
+mod lying;
 mod many;
 mod panel;
 mod tiles;
@@ -28,21 +28,30 @@ use std::ops::Range;
 use tensor::{DType, LANES, Layout};
 
 use self::codes::Codes;
-use self::few::Few;
 use self::format::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use self::interleave::Interleave;
+use self::lying::Lying;
 use self::many::Many;
 pub(crate) use self::many::TILE_ROWS;
 use self::panel::Panel;
-use self::tiles::Batch;
+use self::tiles::{Batch, TILE_TOKENS};
 use super::super::Job;
 use super::super::activations::{Activations, Line};
 use crate::level::Isa;
-use crate::simd::Simd;
+use crate::simd::{Avx2, Avx512Vnni, Scalar, Simd};
 
-/// Tokens from which rows are unpacked: Q4_K gave four tokens 5.0 GB/s of weights on a core as it lies, five tokens 6.0
-/// unpacked.
-pub(crate) const MANY_TOKENS: usize = 3;
+/// Tokens that one tile of them takes; for more, rows are shared out in larger tiles.
+///
+/// AVX2 unpacks rows from then on: Q4_K gave four tokens 5.0 GB/s of weights on a core as it lies, five tokens 6.0 unpacked.
+/// AVX-512 reads them as they lie for any number, AMX until its own tiles are at least half full.
+pub(crate) fn few_tokens(isa: Isa) -> usize {
+    match isa {
+        Isa::Scalar(_) => Scalar::TOKENS,
+        Isa::Avx2(_) => Avx2::TOKENS,
+        Isa::Avx512(_) => Avx512Vnni::TOKENS,
+        Isa::Amx(_) => TILE_TOKENS - 1,
+    }
+}
 
 /// True where there is a kernel for interleaved rows of this type.
 pub(crate) fn supports(dtype: DType) -> bool {
@@ -101,8 +110,8 @@ impl LanesTile<'_> {
             scratch.lanes.as_ptr().cast()
         };
         let blocks = Blocks { of: Sixteens { job, rows, x }, w, format: PhantomData::<F> };
-        if job.n_tokens() < MANY_TOKENS {
-            isa.run(Few(blocks));
+        if matches!(isa, Isa::Avx512(_)) || job.n_tokens() <= few_tokens(isa) {
+            isa.run(Lying(blocks));
         } else {
             Many { blocks, panels: &mut scratch.panels, batch: &mut scratch.batch }.run(isa);
         }
@@ -146,6 +155,18 @@ impl Sixteens<'_> {
                 self.job.results(token, rows.clone()).copy_from_slice(&values[..rows.len()]);
             }
         }
+    }
+
+    /// The sums of tokens from `first` on over the columns before `start`.
+    #[inline(always)]
+    fn begun<S: Simd, const T: usize>(&self, s: S, first: usize, i: usize, start: usize) -> [S::Sixteen; T] {
+        let mut sums = [s.sixteen(0.0); T];
+        if start > 0 {
+            for t in 0..T {
+                sums[t] = self.sums(s, first + t, i);
+            }
+        }
+        sums
     }
 
     /// What [`set`](Sixteens::set) has stored of some columns.

@@ -151,12 +151,7 @@ impl<K: Kind> Grouped<'_, K> {
         let Sweep { of, panels, cols, next } = &self.0;
         let x: [Token; T] = std::array::from_fn(|t| of.x.token(of.job.token(first + t)));
         for (i, panel) in panels[..of.len()].iter().enumerate() {
-            let mut acc = [s.sixteen(0.0); T];
-            if cols.start > 0 {
-                for t in 0..T {
-                    acc[t] = of.sums(s, first + t, i);
-                }
-            }
+            let mut acc = of.begun::<S, T>(s, first, i, cols.start);
             // Once: with the first tokens.
             let next = (first == 0).then(|| next.rows(i));
             let products = Products { panel, x: &x, at: cols.start, next };

@@ -1,12 +1,20 @@
-//! A few tokens: blocks are read as they lie.
+//! Blocks read as they lie: with a few tokens, or, where the registers hold eight tokens' sums, with any number.
+//!
+//! ```text
+//! for all columns, or 2048 of them where there is more than a tile of tokens:
+//!   for a tile of tokens:                     their values stay in the first or second level's cache
+//!     for 16 rows: out += blocks x tokens     so do the blocks, and sums wait in `out` for the next columns
+//! ```
 #![expect(unsafe_code, reason = "reads weights and activations by pointer")]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::Blocks;
 use super::codes::{Codes, each_kind};
 use super::dots::{Group, add_dots};
 use super::format::Kind;
+use super::many::COLS;
 use crate::level::Kernel;
 use crate::linear::activations::Token;
 use crate::simd::Simd;
@@ -14,43 +22,58 @@ use crate::simd::Simd;
 /// Bytes ahead of their use that weights are asked for.
 const PREFETCH_BYTES: usize = 4096;
 
-/// Rows times all tokens of the job.
-pub(super) struct Few<'a, F>(pub(super) Blocks<'a, F>);
+/// A tile's rows times all tokens of the job.
+pub(super) struct Lying<'a, F>(pub(super) Blocks<'a, F>);
 
-impl<F: Codes> Kernel for Few<'_, F> {
+impl<F: Codes> Kernel for Lying<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let n_tokens = self.0.of.job.n_tokens();
-        for i in 0..self.0.of.len() {
-            let mut token = 0;
-            while token < n_tokens {
-                token += match n_tokens - token {
-                    1 => self.tile::<S, 1>(s, i, token),
-                    _ => self.tile::<S, 2>(s, i, token),
-                };
+        let job = self.0.of.job;
+        let (n_tokens, n_cols) = (job.n_tokens(), job.weight.cols());
+        let n_tiles = n_tokens.div_ceil(S::TOKENS);
+        let step = if n_tiles == 1 { n_cols } else { COLS };
+        for start in (0..n_cols).step_by(step) {
+            let cols = start..n_cols.min(start + step);
+            for tile in 0..n_tiles {
+                let (first, end) = (tile * n_tokens / n_tiles, (tile + 1) * n_tokens / n_tiles);
+                match end - first {
+                    1 => self.tile::<S, 1>(s, first, &cols),
+                    2 => self.tile::<S, 2>(s, first, &cols),
+                    // Compiled only where tiles are that large.
+                    n if S::TOKENS > 2 => match n {
+                        3 => self.tile::<S, 3>(s, first, &cols),
+                        4 => self.tile::<S, 4>(s, first, &cols),
+                        5 => self.tile::<S, 5>(s, first, &cols),
+                        6 => self.tile::<S, 6>(s, first, &cols),
+                        7 => self.tile::<S, 7>(s, first, &cols),
+                        _ => self.tile::<S, 8>(s, first, &cols),
+                    },
+                    n => unreachable!("{n} tokens in tiles of {}", S::TOKENS),
+                }
             }
         }
     }
 }
 
-impl<F: Codes> Few<'_, F> {
-    /// out[first .. first + T, the `i`-th rows] <- the products; returns `T`.
+impl<F: Codes> Lying<'_, F> {
+    /// out[first .. first + T, all rows] += the products over some columns; those before them are in `out` already.
     #[inline(always)]
-    fn tile<S: Simd, const T: usize>(&self, s: S, i: usize, first: usize) -> usize {
+    fn tile<S: Simd, const T: usize>(&self, s: S, first: usize, cols: &Range<usize>) {
         let of = &self.0.of;
         let x: [Token; T] = std::array::from_fn(|t| of.x.token(of.job.token(first + t)));
-        let mut acc = [s.sixteen(0.0); T];
-        for block in 0..self.0.n_blocks() {
-            let w = self.0.at(i, block);
-            // SAFETY: one of the rows' blocks; the tokens hold as many values.
-            unsafe { add_block::<S, F, T>(s, &mut acc, w, block * F::VALUES, &x) };
+        for i in 0..of.len() {
+            let mut acc = of.begun::<S, T>(s, first, i, cols.start);
+            for block in cols.start / F::VALUES..cols.end / F::VALUES {
+                let w = self.0.at(i, block);
+                // SAFETY: one of the rows' blocks; the tokens hold as many values.
+                unsafe { add_block::<S, F, T>(s, &mut acc, w, block * F::VALUES, &x) };
+            }
+            for t in 0..T {
+                of.set(s, first + t, i, acc[t], cols.end);
+            }
         }
-        for t in 0..T {
-            of.set(s, first + t, i, acc[t], of.job.weight.cols());
-        }
-        T
     }
 }
 
@@ -71,7 +94,7 @@ unsafe fn add_block<S: Simd, F: Codes, const T: usize>(
         // SAFETY: the caller's promise; the block's groups.
         unsafe {
             each_kind!(F, i, |group| {
-                let lying = Lying { w, codes: s.unknown(w), group, format: PhantomData::<F> };
+                let lying = LyingGroup { w, codes: s.unknown(w), group, format: PhantomData::<F> };
                 lying.add(s, &mut sums, &mut minima, at + group * F::GROUP, x);
             });
         }
@@ -89,7 +112,7 @@ unsafe fn add_block<S: Simd, F: Codes, const T: usize>(
 }
 
 /// A group of a block as it lies.
-struct Lying<F> {
+struct LyingGroup<F> {
     /// The block.
     w: *const u8,
     /// The same, for its codes: the next group has other bits of these bytes.
@@ -98,7 +121,7 @@ struct Lying<F> {
     format: PhantomData<F>,
 }
 
-impl<S: Simd, F: Codes> Group<S> for Lying<F> {
+impl<S: Simd, F: Codes> Group<S> for LyingGroup<F> {
     type Kind = F::Kind;
     const IN_ORDER: bool = false;
 
@@ -118,7 +141,7 @@ impl<S: Simd, F: Codes> Group<S> for Lying<F> {
     }
 }
 
-impl<F: Codes> Lying<F> {
+impl<F: Codes> LyingGroup<F> {
     /// sums[t], minima[t] += those of the group with values `at ..` of every token.
     ///
     /// # Safety
