@@ -53,6 +53,12 @@ pub(crate) fn few_tokens(isa: Isa) -> usize {
     }
 }
 
+/// All tokens in tiles of nearly the same length, `largest` at most.
+fn even_tiles(n_tokens: usize, largest: usize) -> impl Iterator<Item = Range<usize>> {
+    let n_tiles = n_tokens.div_ceil(largest);
+    (0..n_tiles).map(move |tile| tile * n_tokens / n_tiles..(tile + 1) * n_tokens / n_tiles)
+}
+
 /// True where there is a kernel for interleaved rows of this type.
 pub(crate) fn supports(dtype: DType) -> bool {
     use DType::{IQ4NL, IQ4XS, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};

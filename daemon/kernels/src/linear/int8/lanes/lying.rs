@@ -10,11 +10,11 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::Blocks;
 use super::codes::{Codes, each_kind};
 use super::dots::{Group, add_dots};
 use super::format::Kind;
 use super::many::COLS;
+use super::{Blocks, even_tiles};
 use crate::level::Kernel;
 use crate::linear::activations::Token;
 use crate::simd::Simd;
@@ -32,24 +32,20 @@ impl<F: Codes> Kernel for Lying<'_, F> {
     fn run<S: Simd>(self, s: S) {
         let job = self.0.of.job;
         let (n_tokens, n_cols) = (job.n_tokens(), job.weight.cols());
-        let n_tiles = n_tokens.div_ceil(S::TOKENS);
-        let step = if n_tiles == 1 { n_cols } else { COLS };
+        let step = if n_tokens <= S::TOKENS { n_cols } else { COLS };
         for start in (0..n_cols).step_by(step) {
             let cols = start..n_cols.min(start + step);
-            for tile in 0..n_tiles {
-                let (first, end) = (tile * n_tokens / n_tiles, (tile + 1) * n_tokens / n_tiles);
-                match end - first {
-                    1 => self.tile::<S, 1>(s, first, &cols),
-                    2 => self.tile::<S, 2>(s, first, &cols),
+            for tokens in even_tiles(n_tokens, S::TOKENS) {
+                match tokens.len() {
+                    1 => self.tile::<S, 1>(s, tokens.start, &cols),
+                    2 => self.tile::<S, 2>(s, tokens.start, &cols),
                     // Compiled only where tiles are that large.
-                    n if S::TOKENS > 2 => match n {
-                        3 => self.tile::<S, 3>(s, first, &cols),
-                        4 => self.tile::<S, 4>(s, first, &cols),
-                        5 => self.tile::<S, 5>(s, first, &cols),
-                        6 => self.tile::<S, 6>(s, first, &cols),
-                        7 => self.tile::<S, 7>(s, first, &cols),
-                        _ => self.tile::<S, 8>(s, first, &cols),
-                    },
+                    3 if S::TOKENS > 2 => self.tile::<S, 3>(s, tokens.start, &cols),
+                    4 if S::TOKENS > 2 => self.tile::<S, 4>(s, tokens.start, &cols),
+                    5 if S::TOKENS > 2 => self.tile::<S, 5>(s, tokens.start, &cols),
+                    6 if S::TOKENS > 2 => self.tile::<S, 6>(s, tokens.start, &cols),
+                    7 if S::TOKENS > 2 => self.tile::<S, 7>(s, tokens.start, &cols),
+                    8 if S::TOKENS > 2 => self.tile::<S, 8>(s, tokens.start, &cols),
                     n => unreachable!("{n} tokens in tiles of {}", S::TOKENS),
                 }
             }

@@ -6,7 +6,7 @@
 //!   for 6 tokens:                             their 2048 values stay in the first
 //!     for 16 rows: out += panel x tokens      sums wait in `out` for the next columns
 //! ```
-//! From [`TILE_TOKENS`] on, processors with AMX multiply 16 tokens at a time instead (`tiles.rs`), to the same bits.
+//! Processors with AMX multiply 16 tokens at a time instead (`tiles.rs`), to the same bits.
 #![expect(unsafe_code, reason = "reads weights and activations by pointer")]
 
 use std::marker::PhantomData;
@@ -17,8 +17,8 @@ use tensor::LANES;
 use super::codes::Codes;
 use super::format::Kind;
 use super::panel::{Panel, Products, TOKENS};
-use super::tiles::{Batch, TILE_TOKENS, Tiled};
-use super::{Blocks, Sixteens};
+use super::tiles::{Batch, Tiled};
+use super::{Blocks, Sixteens, even_tiles};
 use crate::level::{Isa, Kernel};
 use crate::linear::activations::Token;
 use crate::simd::Simd;
@@ -49,7 +49,7 @@ impl<F: Codes> Many<'_, F> {
             let next = blocks.after(cols.end);
             let sweep = Sweep { of, panels, cols, next };
             match isa {
-                Isa::Amx(amx) if of.job.n_tokens() >= TILE_TOKENS => {
+                Isa::Amx(amx) => {
                     amx.vectors().run(Tiled { sweep, amx, batch, kind: PhantomData::<F::Kind> });
                 }
                 _ => isa.run(Grouped(sweep, PhantomData::<F::Kind>)),
@@ -129,15 +129,12 @@ impl<K: Kind> Kernel for Grouped<'_, K> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let n_tokens = self.0.of.job.n_tokens();
-        let n_tiles = n_tokens.div_ceil(TOKENS);
-        for tile in 0..n_tiles {
-            let (first, end) = (tile * n_tokens / n_tiles, (tile + 1) * n_tokens / n_tiles);
-            match end - first {
-                6 => self.tile::<S, 6>(s, first),
-                5 => self.tile::<S, 5>(s, first),
-                4 => self.tile::<S, 4>(s, first),
-                3 => self.tile::<S, 3>(s, first),
+        for tokens in even_tiles(self.0.of.job.n_tokens(), TOKENS) {
+            match tokens.len() {
+                6 => self.tile::<S, 6>(s, tokens.start),
+                5 => self.tile::<S, 5>(s, tokens.start),
+                4 => self.tile::<S, 4>(s, tokens.start),
+                3 => self.tile::<S, 3>(s, tokens.start),
                 n => unreachable!("{n} tokens of many in tiles of nearly {TOKENS}"),
             }
         }

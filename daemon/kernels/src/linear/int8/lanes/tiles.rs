@@ -9,9 +9,11 @@
 #![expect(unsafe_code, reason = "reads panels by pointer")]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use bytemuck::Zeroable;
 
+use super::even_tiles;
 use super::format::Kind;
 use super::many::{COLS, Sweep};
 use super::panel::{Panel, SumsOf};
@@ -91,10 +93,7 @@ impl<K: Kind> Kernel for Tiled<'_, K> {
         let Self { sweep, amx, batch, kind: _ } = self;
         let tiles = amx.tiles(K::GROUP);
         let (of, start, n_groups) = (sweep.of, sweep.cols.start, sweep.cols.len() / K::GROUP);
-        let n_tokens = of.job.n_tokens();
-        let n_tiles = n_tokens.div_ceil(TILE);
-        for tile in 0..n_tiles {
-            let (first, end) = (tile * n_tokens / n_tiles, (tile + 1) * n_tokens / n_tiles);
+        for Range { start: first, end } in even_tiles(of.job.n_tokens(), TILE) {
             let mut tokens = [of.x.token(of.job.token(first)); TILE];
             for (token, i) in tokens.iter_mut().zip(first..end) {
                 *token = of.x.token(of.job.token(i));
