@@ -43,11 +43,22 @@ impl Page {
 
     /// Waits until the page answers.
     pub(crate) fn wait(&self, limit: Duration) -> Result<()> {
+        self.wait_for("/healthz", 200, limit).context("no page")
+    }
+
+    /// Waits until whoever is signed in no longer is.
+    pub(crate) fn wait_signed_out(&self, limit: Duration) -> Result<()> {
+        self.wait_for("/api/admin/updates", 401, limit).context("still signed in")
+    }
+
+    fn wait_for(&self, path: &str, status: u16, limit: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
-            match self.get("/healthz") {
-                Ok((200, _)) => return Ok(()),
-                found if start.elapsed() > limit => bail!("no page after {} s: {found:?}", limit.as_secs()),
+            match self.get(path) {
+                Ok((found, _)) if found == status => return Ok(()),
+                found if start.elapsed() > limit => {
+                    bail!("GET {path}: not {status} after {} s: {found:?}", limit.as_secs())
+                }
                 _ => std::thread::sleep(Duration::from_millis(500)),
             }
         }
@@ -66,20 +77,6 @@ impl Page {
             std::thread::sleep(Duration::from_millis(500));
         }
         Ok(())
-    }
-
-    /// Waits until whoever is signed in no longer is.
-    pub(crate) fn wait_signed_out(&self, limit: Duration) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            match self.get("/api/admin/updates") {
-                Ok((401, _)) => return Ok(()),
-                found if start.elapsed() > limit => {
-                    bail!("still signed in after {} s: {found:?}", limit.as_secs())
-                }
-                _ => std::thread::sleep(Duration::from_millis(500)),
-            }
-        }
     }
 
     pub(crate) fn post(&mut self, path: &str, body: &Value, key: Option<&str>) -> Result<Value> {
