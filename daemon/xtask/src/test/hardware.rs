@@ -21,17 +21,6 @@ const NEXT: &str = "0.1.1";
 /// Makes the root key of whoever made the box.
 const KEYGEN: [&str; 7] = ["bundle", "keygen", "--role", "root", "--name", "hw-tests", "--out"];
 
-/// The public half of the root key at `root`, which is made if there is none.
-fn public(workspace: &Workspace, wels: &Path, root: &Path) -> Result<PathBuf> {
-    let public = root.with_extension("key.pub");
-    if !public.is_file() {
-        let folder = root.parent().context("a key without a folder")?;
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Tool::new(workspace, wels).args(KEYGEN).arg(root).run()?;
-    }
-    Ok(public)
-}
-
 /// Builds the image with a model on it, and a newer one, unless only some cases are wanted; then boots it and sees what must be so.
 pub(super) fn run(workspace: &Workspace, only: Option<&str>) -> Result<()> {
     let (files, next) = (Files::of(workspace, env!("CARGO_PKG_VERSION")), Files::of(workspace, NEXT));
@@ -61,4 +50,15 @@ pub(super) fn run(workspace: &Workspace, only: Option<&str>) -> Result<()> {
     }
     .remedy("the console's last lines are above, all of it in target/image/box/console")
     .run()
+}
+
+/// The public half of the root key at `root`, which is made if there is none.
+fn public(workspace: &Workspace, wels: &Path, root: &Path) -> Result<PathBuf> {
+    let public = root.with_extension("key.pub");
+    if !public.is_file() {
+        let folder = root.parent().context("a key without a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Tool::new(workspace, wels).args(KEYGEN).arg(root).run()?;
+    }
+    Ok(public)
 }
