@@ -17,7 +17,7 @@ pub(crate) use activations::{Activations, quantise};
 pub(crate) use columns::Columns;
 pub(crate) use float::FloatTile;
 pub(crate) use int8::{LanesScratch, LanesTile, RowsTile, rows_as_they_lie, supports as int8_supports};
-use int8::{TILE_ROWS, few_tokens};
+use int8::{few_tokens, tile_rows};
 
 use crate::Precision;
 use crate::level::Isa;
@@ -246,23 +246,10 @@ impl<'a> Job<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.out.add(i * self.out_stride + rows.start), rows.len()) }
     }
 
-    /// out[i, row ..] <- values + bias[row ..].
-    ///
-    /// # Safety
-    /// `i` is below the number of tokens; the rows are in the tile this worker runs.
+    /// bias[rows], where there is one.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "workers write interleaved parts of one slice")]
-    pub(crate) unsafe fn set_rows(&self, i: usize, row: usize, values: &[f32]) {
-        // SAFETY: the caller's promise.
-        let out = unsafe { self.results(i, row..row + values.len()) };
-        match self.bias {
-            None => out.copy_from_slice(values),
-            Some(bias) => {
-                for ((out, value), bias) in out.iter_mut().zip(values).zip(&bias[row..]) {
-                    *out = value + bias;
-                }
-            }
-        }
+    pub(crate) fn bias(&self, rows: Range<usize>) -> Option<&'a [f32]> {
+        self.bias.map(|bias| &bias[rows])
     }
 }
 
@@ -327,7 +314,7 @@ impl Way {
         let weight = &job.weight;
         let share = weight.rows().div_ceil(4 * n_threads);
         if self == Self::Lanes && job.n_tokens > few_tokens(isa) {
-            return TILE_ROWS.min(share.next_multiple_of(LANES));
+            return tile_rows(isa).min(share.next_multiple_of(LANES));
         }
         let by_bytes = TILE_BYTES / weight.row_bytes().max(1);
         let multiple = if self == Self::Lanes { LANES } else { 4 };

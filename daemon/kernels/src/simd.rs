@@ -32,6 +32,8 @@ pub(crate) trait Simd: Integers + Send + Sync {
     const PARTS: usize = 16 / Self::LANES;
     /// Tokens whose sums the registers hold, more or less, beside a format's vectors.
     const TOKENS: usize;
+    /// Tokens whose sums they hold beside unpacked codes.
+    const MANY: usize;
 
     /// 16 times `x`.
     fn sixteen(self, x: f32) -> Self::Sixteen;

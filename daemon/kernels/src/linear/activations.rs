@@ -138,14 +138,17 @@ impl Kernel for Quantise<'_> {
         let mut n_blocks = 0;
         for (block, x) in self.x.chunks_exact(32).enumerate() {
             let x: &[f32; 32] = x.try_into().expect("exact chunks");
-            let (scale, sums) = block_of_32(s, x, &mut codes[32 * block..][..32]);
-            scales[2 * block..][..2].fill(scale);
-            sums16[2 * block..][..2].copy_from_slice(&sums);
-            sums32[2 * block..][..2].copy_from_slice(&[0.0, sums[0] + sums[1]]);
-            let (first, last) = codes[32 * block..][..32].split_at(16);
+            let codes = &mut codes[32 * block..][..32];
+            let scale = block_of_32(s, x, codes);
+            let (first, last) = codes.split_at(16);
             let (first, last) = (pairs_of(first), pairs_of(last));
+            let both = [first[0] + last[0], first[1] + last[1]];
+            let sum = |[a, b]: [i16; 2]| f32::from(a + b) * scale;
+            scales[2 * block..][..2].fill(scale);
+            sums16[2 * block..][..2].copy_from_slice(&[sum(first), sum(last)]);
+            sums32[2 * block..][..2].copy_from_slice(&[0.0, sum(first) + sum(last)]);
             pairs16[2 * block..][..2].copy_from_slice(&[first, last]);
-            pairs32[2 * block..][..2].copy_from_slice(&[[0; 2], [first[0] + last[0], first[1] + last[1]]]);
+            pairs32[2 * block..][..2].copy_from_slice(&[[0; 2], both]);
             n_blocks += 1;
         }
         codes[32 * n_blocks..].fill(0);
@@ -158,10 +161,10 @@ impl Kernel for Quantise<'_> {
     }
 }
 
-/// Scale, and scale times the sums of the first and the last 16 codes.
+/// Codes of 32 values, and their scale.
 #[inline(always)]
 #[expect(unsafe_code, reason = "vector loads and stores in arrays of 32")]
-fn block_of_32<S: Simd>(s: S, x: &[f32; 32], codes: &mut [i8]) -> (f32, [f32; 2]) {
+fn block_of_32<S: Simd>(s: S, x: &[f32; 32], codes: &mut [i8]) -> f32 {
     assert_eq!(codes.len(), 32);
     let mut largest = s.splat(0.0);
     for i in (0..32).step_by(S::LANES) {
@@ -173,27 +176,28 @@ fn block_of_32<S: Simd>(s: S, x: &[f32; 32], codes: &mut [i8]) -> (f32, [f32; 2]
     // Blocks too small for an inverse are zeros.
     let (scale, inverse) = if scale >= f32::MIN_POSITIVE { (scale, scale.recip()) } else { (0.0, 0.0) };
     let inverse = s.splat(inverse);
-    let mut sums = [0.0; 2];
-    for (half, sum) in sums.iter_mut().enumerate() {
-        let mut acc = s.splat(0.0);
-        for i in (16 * half..16 * (half + 1)).step_by(S::LANES) {
-            // SAFETY: i + LANES is at most 32.
-            unsafe {
-                let code = s.round(s.mul(s.load(x.as_ptr().add(i)), inverse));
-                s.store_i8(codes.as_mut_ptr().add(i), code);
-                acc = s.add(acc, code);
-            }
+    for i in (0..32).step_by(S::LANES) {
+        // SAFETY: i + LANES is at most 32.
+        unsafe {
+            let code = s.round(s.mul(s.load(x.as_ptr().add(i)), inverse));
+            s.store_i8(codes.as_mut_ptr().add(i), code);
         }
-        *sum = s.sum(acc) * scale;
     }
-    (scale, sums)
+    scale
 }
 
-/// Sums of the codes in the first and the last two places of every four.
+/// Sums of 16 codes in the first and the last two places of every four.
 #[inline(always)]
 fn pairs_of(codes: &[i8]) -> [i16; 2] {
-    codes.chunks_exact(4).fold([0; 2], |[first, last], codes| {
-        let [a, b, c, d] = [codes[0], codes[1], codes[2], codes[3]].map(i16::from);
-        [first + a + b, last + c + d]
-    })
+    const LOW_BYTES: u64 = 0x00ff_00ff_00ff_00ff;
+    /// What makes codes unsigned adds as much to each of the two sums of eight.
+    const SHIFT: i16 = 8 * 128;
+    let codes: &[[u8; 8]] = bytemuck::cast_slice(codes);
+    let mut pairs = 0;
+    for eight in codes {
+        let eight = u64::from_le_bytes(*eight) ^ 0x8080_8080_8080_8080;
+        pairs += (eight & LOW_BYTES) + (eight >> 8 & LOW_BYTES);
+    }
+    let pairs = pairs + (pairs >> 32);
+    [pairs as i16 - SHIFT, (pairs >> 16) as i16 - SHIFT]
 }

@@ -42,8 +42,8 @@ impl Kernel for Columns<'_> {
             }
         }
         for (i, sums) in self.sums.chunks_exact(n_cols).enumerate() {
-            // SAFETY: the job is one tile, this worker's; its results are `n_cols` a token.
-            unsafe { self.job.set_rows(i, 0, sums) };
+            // SAFETY: the job is one tile, this worker's; its results are `n_cols` a token, without a bias.
+            unsafe { self.job.results(i, 0..n_cols) }.copy_from_slice(sums);
         }
     }
 }

@@ -39,6 +39,8 @@ impl Avx2 {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const TOKENS: usize = 2;
+    /// 12 sums, two codes, an activation and a product.
+    const MANY: usize = 6;
     type F = __m256;
     type Sixteen = [__m256; 2];
 

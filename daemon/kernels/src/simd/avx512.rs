@@ -40,6 +40,8 @@ impl Avx512Vnni {
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const TOKENS: usize = 8;
+    /// 14 sums of products and 14 scaled ones, codes and a scale; activations come with the product's instruction.
+    const MANY: usize = 14;
     type F = __m512;
     type Sixteen = [__m512; 1];
 

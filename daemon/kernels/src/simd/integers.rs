@@ -49,8 +49,8 @@ pub(crate) trait Integers: Copy {
     /// `sums` and the products of codes and activations.
     fn add_products(self, sums: Self::I, codes: Self::I, x: Self::I) -> Self::I;
     /// The products of a code `offset` in every place, with activations whose sums are `pairs`: of the first two of each
-    /// four values in the low 16 bits, of the last two in the high ones.
-    fn offset_products(self, pairs: u32, offset: i32) -> Self::I;
+    /// four values in the low 16 bits of a lane, of the last two in the high ones.
+    fn offset_products(self, pairs: Self::I, offset: i32) -> Self::I;
     /// An integer a lane; times the scale where the level does that on the way.
     fn folded(self, products: Self::I, scale: Self::Scale) -> Self::I;
     /// 1 in every lane.
@@ -84,11 +84,11 @@ pub(crate) trait Integers: Copy {
     /// # Safety
     /// `p` points to room for them, at any alignment.
     unsafe fn store_i(self, p: *mut u8, a: Self::I);
-    /// Four lines of 16 units of four bytes: line `i` gets the `i`-th unit of every row.
+    /// Four lines of 16 units of four bytes: line `i` gets the `i`-th unit from byte `at` of every row on.
     ///
     /// # Safety
-    /// 16 rows of four units are in bounds, `stride` bytes apart; `lines` has room; they do not overlap.
-    unsafe fn interleave(self, rows: *const u8, stride: usize, lines: *mut u8);
+    /// Every row has four units from there on; `lines` has room; they do not overlap.
+    unsafe fn interleave(self, rows: &[*const u8; 16], at: usize, lines: *mut u8);
     /// Reads what [`store_scale`](Integers::store_scale) wrote.
     ///
     /// # Safety

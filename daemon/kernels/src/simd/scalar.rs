@@ -12,6 +12,7 @@ pub(crate) struct Scalar;
 impl Simd for Scalar {
     const LANES: usize = 1;
     const TOKENS: usize = 2;
+    const MANY: usize = 6;
     type F = f32;
     type Sixteen = [f32; 16];
 

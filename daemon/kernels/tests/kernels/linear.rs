@@ -234,11 +234,17 @@ fn a_few_rows_are_computed_as_each_alone_bit_for_bit() {
 fn interleaved_rows_are_computed_as_alone_beside_any_number_of_tokens() {
     for cpu in &mut cpus(Precision::Fast) {
         for dtype in INTEGER {
-            check_as_alone(cpu, dtype, (80, 1280), 23);
+            for n_tokens in [23, 43] {
+                check_as_alone(cpu, dtype, (80, 1280), n_tokens);
+            }
         }
-        // Full and partial tiles of tokens, and columns that are unpacked in two parts.
-        for (dtype, n_tokens) in [(DType::Q4K, 12), (DType::Q6K, 16), (DType::Q8_0, 33)] {
-            check_as_alone(cpu, dtype, (32, 2304), n_tokens);
+        // Full and partial tiles of tokens, columns that are unpacked in several parts, the last one short.
+        for n_tokens in [12, 16, 33, 57, 70] {
+            for (dtype, cols) in
+                [(DType::Q4K, 2304), (DType::Q6K, 2304), (DType::Q8_0, 2080), (DType::Q4_0, 1056)]
+            {
+                check_as_alone(cpu, dtype, (32, cols), n_tokens);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 //! registers are few or tiles want bytes (`panel.rs`, `many.rs`, `tiles.rs`).
 #![expect(unsafe_code, reason = "writes rows that belong to a tile")]
 
+mod batch;
 mod codes;
 mod dots;
 mod format;
@@ -27,28 +28,29 @@ use std::ops::Range;
 
 use tensor::{DType, LANES, Layout};
 
+use self::batch::Batch;
 use self::codes::Codes;
 use self::format::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use self::interleave::Interleave;
 use self::lying::Lying;
 use self::many::Many;
-pub(crate) use self::many::TILE_ROWS;
+pub(crate) use self::many::tile_rows;
 use self::panel::Panel;
-use self::tiles::{Batch, TILE_TOKENS};
+use self::tiles::TILE_TOKENS;
 use super::super::Job;
 use super::super::activations::{Activations, Line};
 use crate::level::Isa;
 use crate::simd::{Avx2, Avx512Vnni, Scalar, Simd};
 
-/// Tokens that one tile of them takes; for more, rows are shared out in larger tiles.
+/// Tokens up to which blocks are read as they lie; for more, rows are unpacked and shared out in larger tiles.
 ///
-/// AVX2 unpacks rows from then on: Q4_K gave four tokens 5.0 GB/s of weights on a core as it lies, five tokens 6.0 unpacked.
-/// AVX-512 reads them as they lie for any number, AMX until its own tiles are at least half full.
+/// One core, Q4_K: AVX2 gave four tokens 5.0 GB/s of weights as they lie, five tokens 6.0 unpacked. AVX-512 gains from about 40
+/// tokens on. AMX does once its own tiles are at least half full.
 pub(crate) fn few_tokens(isa: Isa) -> usize {
     match isa {
         Isa::Scalar(_) => Scalar::TOKENS,
         Isa::Avx2(_) => Avx2::TOKENS,
-        Isa::Avx512(_) => Avx512Vnni::TOKENS,
+        Isa::Avx512(_) => 4 * Avx512Vnni::TOKENS,
         Isa::Amx(_) => TILE_TOKENS - 1,
     }
 }
@@ -116,7 +118,7 @@ impl LanesTile<'_> {
             scratch.lanes.as_ptr().cast()
         };
         let blocks = Blocks { of: Sixteens { job, rows, x }, w, format: PhantomData::<F> };
-        if matches!(isa, Isa::Avx512(_)) || job.n_tokens() <= few_tokens(isa) {
+        if job.n_tokens() <= few_tokens(isa) {
             isa.run(Lying(blocks));
         } else {
             Many { blocks, panels: &mut scratch.panels, batch: &mut scratch.batch }.run(isa);
@@ -147,19 +149,17 @@ impl Sixteens<'_> {
     /// out[token, the `i`-th rows] <- sums over the columns before `end`; with the bias where these are all.
     #[inline(always)]
     fn set<S: Simd>(&self, s: S, token: usize, i: usize, sums: S::Sixteen, end: usize) {
-        let mut values = [0.0; LANES];
-        for part in 0..S::PARTS {
-            // SAFETY: the vectors hold 16 floats together.
-            unsafe { s.store(values.as_mut_ptr().add(part * S::LANES), sums[part]) };
-        }
         let rows = self.rows(i);
         // SAFETY: the rows are this tile's, the token one of the job's.
-        unsafe {
-            if end == self.job.weight.cols() {
-                self.job.set_rows(token, rows.start, &values[..rows.len()]);
-            } else {
-                self.job.results(token, rows.clone()).copy_from_slice(&values[..rows.len()]);
-            }
+        let out = unsafe { self.job.results(token, rows.clone()) };
+        let bias = if end == self.job.weight.cols() { self.job.bias(rows) } else { None };
+        if let (Ok(out), None) = (<&mut [f32; LANES]>::try_from(&mut *out), bias) {
+            return store_sixteen(s, sums, out);
+        }
+        let mut values = [0.0; LANES];
+        store_sixteen(s, sums, &mut values);
+        for (i, (out, value)) in out.iter_mut().zip(values).enumerate() {
+            *out = value + bias.map_or(0.0, |bias| bias[i]);
         }
     }
 
@@ -178,16 +178,33 @@ impl Sixteens<'_> {
     /// What [`set`](Sixteens::set) has stored of some columns.
     #[inline(always)]
     fn sums<S: Simd>(&self, s: S, token: usize, i: usize) -> S::Sixteen {
-        let (rows, mut values) = (self.rows(i), [0.0; LANES]);
         // SAFETY: the rows are this tile's, the token one of the job's.
-        values[..rows.len()].copy_from_slice(unsafe { self.job.results(token, rows.clone()) });
-        let mut sums = s.sixteen(0.0);
-        for part in 0..S::PARTS {
-            // SAFETY: the vectors hold 16 floats together.
-            sums[part] = unsafe { s.load(values.as_ptr().add(part * S::LANES)) };
+        let out = unsafe { self.job.results(token, self.rows(i)) };
+        if let Ok(out) = <&[f32; LANES]>::try_from(&*out) {
+            return load_sixteen(s, out);
         }
-        sums
+        let mut values = [0.0; LANES];
+        values[..out.len()].copy_from_slice(out);
+        load_sixteen(s, &values)
     }
+}
+
+#[inline(always)]
+fn store_sixteen<S: Simd>(s: S, values: S::Sixteen, out: &mut [f32; LANES]) {
+    for part in 0..S::PARTS {
+        // SAFETY: the vectors hold 16 floats together.
+        unsafe { s.store(out.as_mut_ptr().add(part * S::LANES), values[part]) };
+    }
+}
+
+#[inline(always)]
+fn load_sixteen<S: Simd>(s: S, values: &[f32; LANES]) -> S::Sixteen {
+    let mut sixteen = s.sixteen(0.0);
+    for part in 0..S::PARTS {
+        // SAFETY: the vectors hold 16 floats together.
+        sixteen[part] = unsafe { s.load(values.as_ptr().add(part * S::LANES)) };
+    }
+    sixteen
 }
 
 /// A tile's rows with their weights, interleaved.

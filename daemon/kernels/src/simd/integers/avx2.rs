@@ -87,8 +87,8 @@ impl Integers for Avx2 {
         unsafe { _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x)) }
     }
     #[inline(always)]
-    fn offset_products(self, pairs: u32, offset: i32) -> __m256i {
-        unsafe { _mm256_mullo_epi16(_mm256_set1_epi32(pairs as i32), _mm256_set1_epi16(offset as i16)) }
+    fn offset_products(self, pairs: __m256i, offset: i32) -> __m256i {
+        unsafe { _mm256_mullo_epi16(pairs, _mm256_set1_epi16(offset as i16)) }
     }
     #[inline(always)]
     fn folded(self, products: __m256i, scale: __m256i) -> __m256i {
@@ -145,16 +145,15 @@ impl Integers for Avx2 {
         unsafe { _mm256_storeu_si256(p.cast(), a) }
     }
     #[inline(always)]
-    unsafe fn interleave(self, rows: *const u8, stride: usize, lines: *mut u8) {
+    unsafe fn interleave(self, rows: &[*const u8; 16], at: usize, lines: *mut u8) {
         unsafe {
             for half in 0..2 {
                 let mut units = [_mm256_setzero_si256(); 4];
                 for (i, units) in units.iter_mut().enumerate() {
                     // Rows i and i + 4 of eight.
-                    let near = rows.add((8 * half + i) * stride);
-                    let far = _mm_loadu_si128(near.add(4 * stride).cast());
-                    let near = _mm256_castsi128_si256(_mm_loadu_si128(near.cast()));
-                    *units = _mm256_inserti128_si256::<1>(near, far);
+                    let row = |row: usize| _mm_loadu_si128(rows[row].add(at).cast());
+                    let near = _mm256_castsi128_si256(row(8 * half + i));
+                    *units = _mm256_inserti128_si256::<1>(near, row(8 * half + i + 4));
                 }
                 let [a, b, c, d] = units;
                 let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));

@@ -75,8 +75,8 @@ impl Integers for Avx512Vnni {
         unsafe { _mm512_dpbusd_epi32(sums, codes, x) }
     }
     #[inline(always)]
-    fn offset_products(self, pairs: u32, offset: i32) -> __m512i {
-        unsafe { _mm512_madd_epi16(_mm512_set1_epi32(pairs as i32), _mm512_set1_epi16(offset as i16)) }
+    fn offset_products(self, pairs: __m512i, offset: i32) -> __m512i {
+        unsafe { _mm512_madd_epi16(pairs, _mm512_set1_epi16(offset as i16)) }
     }
     #[inline(always)]
     fn folded(self, products: __m512i, _: __m512) -> __m512i {
@@ -132,12 +132,12 @@ impl Integers for Avx512Vnni {
         unsafe { _mm512_storeu_si512(p.cast(), a) }
     }
     #[inline(always)]
-    unsafe fn interleave(self, rows: *const u8, stride: usize, lines: *mut u8) {
+    unsafe fn interleave(self, rows: &[*const u8; 16], at: usize, lines: *mut u8) {
         unsafe {
             let mut units = [_mm512_setzero_si512(); 4];
             for (i, units) in units.iter_mut().enumerate() {
                 // Rows i, i + 4, i + 8 and i + 12.
-                let row = |quarter: usize| rows.wrapping_add((4 * quarter + i) * stride);
+                let row = |quarter: usize| rows[4 * quarter + i].wrapping_add(at);
                 let first = _mm512_castsi128_si512(_mm_loadu_si128(row(0).cast()));
                 let two = _mm512_inserti32x4::<1>(first, _mm_loadu_si128(row(1).cast()));
                 let three = _mm512_inserti32x4::<2>(two, _mm_loadu_si128(row(2).cast()));

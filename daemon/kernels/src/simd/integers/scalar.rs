@@ -115,15 +115,12 @@ impl Integers for Scalar {
         unsafe { p.cast::<[u8; 4]>().write(a.to_le_bytes()) }
     }
     #[inline(always)]
-    unsafe fn interleave(self, rows: *const u8, stride: usize, lines: *mut u8) {
+    unsafe fn interleave(self, rows: &[*const u8; 16], at: usize, lines: *mut u8) {
         for unit in 0..4 {
             for row in 0..16 {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    self.store_i(
-                        lines.add(64 * unit + 4 * row),
-                        self.load_i(rows.add(row * stride + 4 * unit)),
-                    );
+                    self.store_i(lines.add(64 * unit + 4 * row), self.load_i(rows[row].add(at + 4 * unit)));
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! Integer products of a group of values: 16 rows with some tokens.
 #![expect(unsafe_code, reason = "reads weights and activations by pointer")]
 
+use std::marker::PhantomData;
+
 use super::format::Kind;
 use crate::linear::activations::Token;
 use crate::simd::Simd;
@@ -22,24 +24,62 @@ pub(super) trait Group<S: Simd> {
     fn offset(&self) -> i32;
 }
 
-/// sums[t] += scale times the sum of (code + offset) x, over values `at ..` of every token.
+/// As many values of some tokens, wherever they lie.
 ///
 /// # Safety
-/// The tokens have as many values from `at` on as the group.
+/// `t` is one of the tokens, `k` a k-step of the group.
+pub(super) trait Values<S: Simd> {
+    /// Codes of a k-step: four bytes.
+    unsafe fn codes(&self, k: usize, t: usize) -> u32;
+    /// Their scale.
+    unsafe fn scale(&self, t: usize) -> f32;
+    /// Their products with a code `offset` in every place, which is the group's.
+    unsafe fn offset_products(&self, s: S, t: usize, offset: i32) -> S::I;
+}
+
+/// Values `at ..` of tokens that lie apart.
+pub(super) struct Apart<'a, K> {
+    pub(super) x: &'a [Token],
+    pub(super) at: usize,
+    pub(super) kind: PhantomData<K>,
+}
+
+impl<S: Simd, K: Kind> Values<S> for Apart<'_, K> {
+    #[inline(always)]
+    unsafe fn codes(&self, k: usize, t: usize) -> u32 {
+        // SAFETY: the caller's promise; four of the token's values.
+        unsafe { self.x.get_unchecked(t).codes.add(self.at + 4 * k).cast::<u32>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn scale(&self, t: usize) -> f32 {
+        // SAFETY: the caller's promise; the token has a scale for every 16 values.
+        unsafe { *self.x.get_unchecked(t).scales.add(self.at / 16) }
+    }
+    #[inline(always)]
+    unsafe fn offset_products(&self, s: S, t: usize, offset: i32) -> S::I {
+        // SAFETY: the caller's promise.
+        let pairs = unsafe { self.x.get_unchecked(t).pairs(K::GROUP, self.at) };
+        s.offset_products(s.splat_i(pairs), offset)
+    }
+}
+
+/// sums[t] += scale times the sum of (code + offset) x, over as many values of every token as the group has.
+///
+/// # Safety
+/// The values are those of `T` tokens and as many as the group's.
 #[inline(always)]
-pub(super) unsafe fn add_dots<S: Simd, G: Group<S>, const T: usize>(
+pub(super) unsafe fn add_dots<S: Simd, G: Group<S>, V: Values<S>, const T: usize>(
     s: S,
     sums: &mut [S::Sixteen; T],
     group: &G,
-    x: &[Token; T],
-    at: usize,
+    x: &V,
 ) {
     let steps = G::Kind::GROUP / 4;
     let summed = if S::SUMS_OF_16_BITS { G::Kind::SUMMED } else { steps };
     let mut dots = [s.sixteen_i(0); T];
     for first in (0..steps).step_by(summed) {
         // SAFETY: the caller's promise.
-        let products = unsafe { products(s, group, x, at, first, summed) };
+        let products: [S::SixteenI; T] = unsafe { products(s, group, x, first, summed) };
         for part in 0..S::PARTS {
             // SAFETY: the caller's promise.
             let scale = unsafe { group.scale(s, part) };
@@ -47,8 +87,8 @@ pub(super) unsafe fn add_dots<S: Simd, G: Group<S>, const T: usize>(
                 let folded = s.folded(products[t][part], scale);
                 dots[t][part] = if first == 0 { folded } else { s.add_i(dots[t][part], folded) };
                 if first + summed == steps {
-                    // SAFETY: the token has a scale for every 16 values.
-                    let x_scale = s.splat(unsafe { *x[t].scales.add(at / 16) });
+                    // SAFETY: the caller's promise.
+                    let x_scale = s.splat(unsafe { x.scale(t) });
                     sums[t][part] = s.fma(s.scaled(dots[t][part], scale), x_scale, sums[t][part]);
                 }
             }
@@ -61,35 +101,36 @@ pub(super) unsafe fn add_dots<S: Simd, G: Group<S>, const T: usize>(
 /// # Safety
 /// As [`add_dots`].
 #[inline(always)]
-unsafe fn products<S: Simd, G: Group<S>, const T: usize>(
+unsafe fn products<S: Simd, G: Group<S>, V: Values<S>, const T: usize>(
     s: S,
     group: &G,
-    x: &[Token; T],
-    at: usize,
+    x: &V,
     first: usize,
     n: usize,
 ) -> [S::SixteenI; T] {
-    let shifted = G::Kind::SHIFTED || (G::Kind::SIGNED && !S::SIGNED_CODES);
+    let shifted = G::Kind::shifted::<S>();
     let mut sums = [s.sixteen_i(0); T];
     if shifted {
         for t in 0..T {
             // SAFETY: the caller's promise.
-            let pairs = unsafe { x[t].pairs(G::Kind::GROUP, at) };
+            let products = unsafe { x.offset_products(s, t, group.offset()) };
             for part in 0..S::PARTS {
-                sums[t][part] = s.offset_products(pairs, group.offset());
+                sums[t][part] = products;
             }
         }
     }
-    // Two at a time: the loop itself costs as much as half a token's products.
-    for k in (first..first + n).step_by(2) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            add_step(s, &mut sums, group, x, at, k, k == first && !shifted);
-            if n > 1 {
-                add_step(s, &mut sums, group, x, at, k + 1, false);
-            }
-        }
+    // Written out: a loop costs as much as half a token's products.
+    macro_rules! each_step {
+        ($($k:literal)*) => {
+            $(
+                if $k < n {
+                    // SAFETY: the caller's promise.
+                    unsafe { add_step(s, &mut sums, group, x, first + $k, $k == 0 && !shifted) };
+                }
+            )*
+        };
     }
+    each_step!(0 1 2 3 4 5 6 7);
     sums
 }
 
@@ -98,12 +139,11 @@ unsafe fn products<S: Simd, G: Group<S>, const T: usize>(
 /// # Safety
 /// As [`add_dots`].
 #[inline(always)]
-unsafe fn add_step<S: Simd, G: Group<S>, const T: usize>(
+unsafe fn add_step<S: Simd, G: Group<S>, V: Values<S>, const T: usize>(
     s: S,
     sums: &mut [S::SixteenI; T],
     group: &G,
-    x: &[Token; T],
-    at: usize,
+    x: &V,
     k: usize,
     first: bool,
 ) {
@@ -113,8 +153,8 @@ unsafe fn add_step<S: Simd, G: Group<S>, const T: usize>(
         codes[part] = unsafe { group.codes(s, k, part) };
     }
     for t in 0..T {
-        // SAFETY: the caller's promise; four of each token's values.
-        let x = s.splat_i(unsafe { x[t].codes.add(at + 4 * k).cast::<u32>().read_unaligned() });
+        // SAFETY: the caller's promise.
+        let x = s.splat_i(unsafe { x.codes(k, t) });
         for part in 0..S::PARTS {
             let sum = add_products::<S, G::Kind>(s, sums[t][part], codes[part], x, first);
             sums[t][part] = if G::IN_ORDER { s.in_order(sum) } else { sum };

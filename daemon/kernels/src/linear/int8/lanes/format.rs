@@ -7,6 +7,8 @@
 //! ```
 //! Lane `r` of every vector belongs to row `r`; a *k-step* is four neighbouring values of each row.
 
+use crate::simd::Simd;
+
 /// What the inner loops of unpacked rows have to know of a format.
 pub(super) trait Kind {
     /// Values that share a scale.
@@ -19,6 +21,11 @@ pub(super) trait Kind {
     const SHIFTED: bool = false;
     /// Groups have minima.
     const MINIMA: bool = false;
+
+    /// True where something is added to every code as the level multiplies it.
+    fn shifted<S: Simd>() -> bool {
+        Self::SHIFTED || (Self::SIGNED && !S::SIGNED_CODES)
+    }
 }
 
 macro_rules! kinds {

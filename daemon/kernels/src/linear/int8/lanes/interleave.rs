@@ -29,6 +29,7 @@ impl Kernel for Interleave<'_> {
         assert!(rows.len() == out.len() && row_bytes.is_multiple_of(block_bytes), "rows of whole blocks");
         assert_eq!(rows.len(), LANES * row_bytes, "16 rows");
         let fields = interleaved_fields(dtype).expect("asked of `supports`");
+        let starts = std::array::from_fn(|row| rows[row * row_bytes..].as_ptr());
         for (i, out) in out.chunks_exact_mut(LANES * block_bytes).enumerate() {
             // The next 16 rows: theirs are too many streams for the hardware to foresee.
             let next = rows.as_ptr().wrapping_add(rows.len() + i * LANES * block_bytes);
@@ -41,7 +42,8 @@ impl Kernel for Interleave<'_> {
                 match (unit, n) {
                     (2, 1) => halves::<1>(rows, row_bytes, out),
                     (2, 2) => halves::<2>(rows, row_bytes, out),
-                    (4, _) => words(s, rows, row_bytes, n, out),
+                    // SAFETY: every row has as many blocks, and each of them the field.
+                    (4, _) => unsafe { words(s, &starts, i * block_bytes + at, n, out) },
                     _ => unreachable!("{n} units of {unit} bytes"),
                 }
                 at += unit * n;
@@ -50,15 +52,18 @@ impl Kernel for Interleave<'_> {
     }
 }
 
-/// `n` units of four bytes: as many lines.
+/// `n` units of four bytes from byte `at` of every row on: as many lines.
+///
+/// # Safety
+/// Every row has them.
 #[inline(always)]
-fn words<S: Simd>(s: S, rows: &[u8], row_bytes: usize, n: usize, out: &mut [u8]) {
-    assert!(n >= UNITS && out.len() == n * LINE && rows.len() >= (LANES - 1) * row_bytes + 4 * n);
+pub(super) unsafe fn words<S: Simd>(s: S, rows: &[*const u8; LANES], at: usize, n: usize, out: &mut [u8]) {
+    assert!(n >= UNITS && out.len() == n * LINE);
     for unit in (0..n).step_by(UNITS) {
         // The last ones overlap.
         let unit = unit.min(n - UNITS);
-        // SAFETY: so many units of every row and lines are in bounds.
-        unsafe { s.interleave(rows.as_ptr().add(4 * unit), row_bytes, out.as_mut_ptr().add(LINE * unit)) };
+        // SAFETY: the caller's promise; there are as many lines.
+        unsafe { s.interleave(rows, at + 4 * unit, out.as_mut_ptr().add(LINE * unit)) };
     }
 }
 

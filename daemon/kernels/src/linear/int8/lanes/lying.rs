@@ -1,19 +1,11 @@
-//! Blocks read as they lie: with a few tokens, or, where the registers hold eight tokens' sums, with any number.
-//!
-//! ```text
-//! for all columns, or 2048 of them where there is more than a tile of tokens:
-//!   for a tile of tokens:                     their values stay in the first or second level's cache
-//!     for 16 rows: out += blocks x tokens     so do the blocks, and sums wait in `out` for the next columns
-//! ```
+//! Blocks read as they lie: with a few tokens, whose sums the registers hold.
 #![expect(unsafe_code, reason = "reads weights and activations by pointer")]
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use super::codes::{Codes, each_kind};
-use super::dots::{Group, add_dots};
+use super::dots::{Apart, Group, add_dots};
 use super::format::Kind;
-use super::many::COLS;
 use super::{Blocks, even_tiles};
 use crate::level::Kernel;
 use crate::linear::activations::Token;
@@ -30,44 +22,38 @@ impl<F: Codes> Kernel for Lying<'_, F> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let job = self.0.of.job;
-        let (n_tokens, n_cols) = (job.n_tokens(), job.weight.cols());
-        let step = if n_tokens <= S::TOKENS { n_cols } else { COLS };
-        for start in (0..n_cols).step_by(step) {
-            let cols = start..n_cols.min(start + step);
-            for tokens in even_tiles(n_tokens, S::TOKENS) {
-                match tokens.len() {
-                    1 => self.tile::<S, 1>(s, tokens.start, &cols),
-                    2 => self.tile::<S, 2>(s, tokens.start, &cols),
-                    // Compiled only where tiles are that large.
-                    3 if S::TOKENS > 2 => self.tile::<S, 3>(s, tokens.start, &cols),
-                    4 if S::TOKENS > 2 => self.tile::<S, 4>(s, tokens.start, &cols),
-                    5 if S::TOKENS > 2 => self.tile::<S, 5>(s, tokens.start, &cols),
-                    6 if S::TOKENS > 2 => self.tile::<S, 6>(s, tokens.start, &cols),
-                    7 if S::TOKENS > 2 => self.tile::<S, 7>(s, tokens.start, &cols),
-                    8 if S::TOKENS > 2 => self.tile::<S, 8>(s, tokens.start, &cols),
-                    n => unreachable!("{n} tokens in tiles of {}", S::TOKENS),
-                }
+        for tokens in even_tiles(self.0.of.job.n_tokens(), S::TOKENS) {
+            match tokens.len() {
+                1 => self.tile::<S, 1>(s, tokens.start),
+                2 => self.tile::<S, 2>(s, tokens.start),
+                // Compiled only where tiles are that large.
+                3 if S::TOKENS > 2 => self.tile::<S, 3>(s, tokens.start),
+                4 if S::TOKENS > 2 => self.tile::<S, 4>(s, tokens.start),
+                5 if S::TOKENS > 2 => self.tile::<S, 5>(s, tokens.start),
+                6 if S::TOKENS > 2 => self.tile::<S, 6>(s, tokens.start),
+                7 if S::TOKENS > 2 => self.tile::<S, 7>(s, tokens.start),
+                8 if S::TOKENS > 2 => self.tile::<S, 8>(s, tokens.start),
+                n => unreachable!("{n} tokens in tiles of {}", S::TOKENS),
             }
         }
     }
 }
 
 impl<F: Codes> Lying<'_, F> {
-    /// out[first .. first + T, all rows] += the products over some columns; those before them are in `out` already.
+    /// out[first .. first + T, all rows] = the products.
     #[inline(always)]
-    fn tile<S: Simd, const T: usize>(&self, s: S, first: usize, cols: &Range<usize>) {
+    fn tile<S: Simd, const T: usize>(&self, s: S, first: usize) {
         let of = &self.0.of;
         let x: [Token; T] = std::array::from_fn(|t| of.x.token(of.job.token(first + t)));
         for i in 0..of.len() {
-            let mut acc = of.begun::<S, T>(s, first, i, cols.start);
-            for block in cols.start / F::VALUES..cols.end / F::VALUES {
+            let mut acc = [s.sixteen(0.0); T];
+            for block in 0..self.0.n_blocks() {
                 let w = self.0.at(i, block);
                 // SAFETY: one of the rows' blocks; the tokens hold as many values.
                 unsafe { add_block::<S, F, T>(s, &mut acc, w, block * F::VALUES, &x) };
             }
             for t in 0..T {
-                of.set(s, first + t, i, acc[t], cols.end);
+                of.set(s, first + t, i, acc[t], of.job.weight.cols());
             }
         }
     }
@@ -158,7 +144,7 @@ impl<F: Codes> LyingGroup<F> {
         }
         // SAFETY: the caller's promise.
         unsafe {
-            add_dots(s, sums, self, x, at);
+            add_dots(s, sums, self, &Apart { x, at, kind: PhantomData::<F::Kind> });
             if F::Kind::MINIMA {
                 for part in 0..S::PARTS {
                     let min = F::min(s, self.w, self.group, part);

@@ -1,9 +1,9 @@
-//! Many tokens: rows are unpacked into panels, some columns at a time, and multiplied with all tokens.
+//! Many tokens: rows are unpacked into panels, some columns at a time, and multiplied with batches of tokens.
 //!
 //! ```text
-//! for columns of 2048:                        panels of a tile stay in the second-level cache
+//! for some columns:                           panels of a tile stay in the second-level cache
 //!   unpack the tile's rows
-//!   for 6 tokens:                             their 2048 values stay in the first
+//!   for a batch of tokens:                    it stays in the first
 //!     for 16 rows: out += panel x tokens      sums wait in `out` for the next columns
 //! ```
 //! Processors with AMX multiply 16 tokens at a time instead (`tiles.rs`), to the same bits.
@@ -14,19 +14,28 @@ use std::ops::Range;
 
 use tensor::LANES;
 
+use super::batch::{Batch, TILE_COLS, tokens_of};
 use super::codes::Codes;
 use super::format::Kind;
-use super::panel::{Panel, Products, TOKENS};
-use super::tiles::{Batch, Tiled};
+use super::panel::{Panel, Products};
+use super::tiles::Tiled;
 use super::{Blocks, Sixteens, even_tiles};
 use crate::level::{Isa, Kernel};
-use crate::linear::activations::Token;
-use crate::simd::Simd;
+use crate::simd::{Simd, TILE};
 
-/// Columns that are unpacked at a time: whole blocks of every format.
-pub(super) const COLS: usize = 2048;
+/// Columns that are unpacked at a time, whole blocks of every format: codes of 16 tokens take half of a small first-level
+/// cache (32 KiB).
+const COLS: usize = 1024;
+
+/// Columns that are unpacked at a time.
+fn cols(isa: Isa) -> usize {
+    if matches!(isa, Isa::Amx(_)) { TILE_COLS } else { COLS }
+}
+
 /// Rows of a tile: their panels take half of a small second-level cache (512 KiB).
-pub(crate) const TILE_ROWS: usize = (256 << 10) / Panel::bytes(COLS) * LANES;
+pub(crate) fn tile_rows(isa: Isa) -> usize {
+    (256 << 10) / Panel::bytes(cols(isa)) * LANES
+}
 
 /// A tile's rows times all tokens of the job.
 pub(super) struct Many<'a, F> {
@@ -42,9 +51,9 @@ impl<F: Codes> Many<'_, F> {
         if panels.len() < of.len() {
             panels.resize_with(of.len(), Panel::default);
         }
-        let n_cols = of.job.weight.cols();
-        for start in (0..n_cols).step_by(COLS) {
-            let cols = start..n_cols.min(start + COLS);
+        let (n_cols, step) = (of.job.weight.cols(), cols(isa));
+        for start in (0..n_cols).step_by(step) {
+            let cols = start..n_cols.min(start + step);
             isa.run(Unpack { blocks: &blocks, panels, cols: cols.clone() });
             let next = blocks.after(cols.end);
             let sweep = Sweep { of, panels, cols, next };
@@ -52,7 +61,7 @@ impl<F: Codes> Many<'_, F> {
                 Isa::Amx(amx) => {
                     amx.vectors().run(Tiled { sweep, amx, batch, kind: PhantomData::<F::Kind> });
                 }
-                _ => isa.run(Grouped(sweep, PhantomData::<F::Kind>)),
+                _ => isa.run(Batched { sweep, batch, kind: PhantomData::<F::Kind> }),
             }
         }
     }
@@ -121,39 +130,62 @@ impl<F: Codes> Blocks<'_, F> {
     }
 }
 
-/// The same where the kind of the format is known.
-struct Grouped<'a, K>(Sweep<'a>, PhantomData<K>);
+/// The same on vectors, where the kind of the format is known.
+struct Batched<'a, K> {
+    sweep: Sweep<'a>,
+    batch: &'a mut Batch,
+    kind: PhantomData<K>,
+}
 
-impl<K: Kind> Kernel for Grouped<'_, K> {
+impl<K: Kind> Kernel for Batched<'_, K> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for tokens in even_tiles(self.0.of.job.n_tokens(), TOKENS) {
-            match tokens.len() {
-                6 => self.tile::<S, 6>(s, tokens.start),
-                5 => self.tile::<S, 5>(s, tokens.start),
-                4 => self.tile::<S, 4>(s, tokens.start),
-                3 => self.tile::<S, 3>(s, tokens.start),
-                n => unreachable!("{n} tokens of many in tiles of nearly {TOKENS}"),
+        let Self { sweep, batch, kind: _ } = self;
+        for tokens in even_tiles(sweep.of.job.n_tokens(), TILE / S::MANY * S::MANY) {
+            // SAFETY: the tokens have the sweep's columns.
+            unsafe {
+                batch.fill_lanes::<S, K>(
+                    s,
+                    &tokens_of(sweep.of, &tokens),
+                    &sweep.cols,
+                    sweep.panels[0].offset,
+                );
+            }
+            for tile in even_tiles(tokens.len(), S::MANY) {
+                let (first, at) = (tokens.start + tile.start, tile.start);
+                // Compiled only where tiles are that large.
+                match tile.len() {
+                    ..=2 => unreachable!("so few tokens are not many"),
+                    3 if S::MANY < 8 => sweep.tile::<S, K, 3>(s, batch, first, at),
+                    4 if S::MANY < 8 => sweep.tile::<S, K, 4>(s, batch, first, at),
+                    5 if S::MANY < 8 => sweep.tile::<S, K, 5>(s, batch, first, at),
+                    6 if S::MANY < 8 => sweep.tile::<S, K, 6>(s, batch, first, at),
+                    10 if S::MANY > 8 => sweep.tile::<S, K, 10>(s, batch, first, at),
+                    11 if S::MANY > 8 => sweep.tile::<S, K, 11>(s, batch, first, at),
+                    12 if S::MANY > 8 => sweep.tile::<S, K, 12>(s, batch, first, at),
+                    13 if S::MANY > 8 => sweep.tile::<S, K, 13>(s, batch, first, at),
+                    14 if S::MANY > 8 => sweep.tile::<S, K, 14>(s, batch, first, at),
+                    n => unreachable!("{n} tokens in tiles of {}", S::MANY),
+                }
             }
         }
     }
 }
 
-impl<K: Kind> Grouped<'_, K> {
-    /// Tokens `first .. first + T` times every panel.
+impl Sweep<'_> {
+    /// Tokens `first .. first + T`, which are the batch's from `at` on, times every panel.
     #[inline(always)]
-    fn tile<S: Simd, const T: usize>(&self, s: S, first: usize) {
-        let Sweep { of, panels, cols, next } = &self.0;
-        let x: [Token; T] = std::array::from_fn(|t| of.x.token(of.job.token(first + t)));
+    fn tile<S: Simd, K: Kind, const T: usize>(&self, s: S, batch: &Batch, first: usize, at: usize) {
+        let Self { of, panels, cols, next } = self;
         for (i, panel) in panels[..of.len()].iter().enumerate() {
             let mut acc = of.begun::<S, T>(s, first, i, cols.start);
             // Once: with the first tokens.
             let next = (first == 0).then(|| next.rows(i));
-            let products = Products { panel, x: &x, at: cols.start, next };
-            // SAFETY: the panel holds these columns, the tokens have them.
-            unsafe { products.add::<S, K>(s, &mut acc) };
+            let products = Products { panel, batch, first: at, next };
+            // SAFETY: panel and batch hold the same columns.
+            unsafe { products.add::<S, K, T>(s, &mut acc) };
             for t in 0..T {
                 of.set(s, first + t, i, acc[t], cols.end);
             }

@@ -16,14 +16,12 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 use tensor::LANES;
 
+use super::batch::{Batch, Together};
 use super::codes::{Codes, each_kind};
 use super::dots::{Group, add_dots};
 use super::format::Kind;
-use crate::linear::activations::{Line, Token};
+use crate::linear::activations::Line;
 use crate::simd::Simd;
-
-/// Tokens of the inner loop: 12 sums, two codes, an activation and a product fill the registers of AVX2.
-pub(super) const TOKENS: usize = 6;
 
 /// 16 unpacked rows, some of their columns.
 #[derive(Debug, Default)]
@@ -117,19 +115,19 @@ impl Panel {
         unsafe { s.load_scale(self.scales.as_ptr().add(group).cast::<u8>().add(4 * S::LANES * part)) }
     }
 
-    /// acc[t] += the block's factors times what its groups sum up to: `sums`, and minima with the sums of activations that
-    /// `sum_of(group, t)` gives.
+    /// acc[t] += the block's factors times what its groups sum up to: `sums`, and minima with the sums of activations of
+    /// the tokens from `first` on.
     ///
     /// # Safety
-    /// The panel has the block; the first `T` sums of activations are there.
+    /// The panel has the block, the batch the same columns of `T` tokens.
     #[inline(always)]
-    pub(super) unsafe fn add_block<S: Simd, K: Kind, A: SumsOf, const T: usize>(
+    pub(super) unsafe fn add_block<S: Simd, K: Kind, const T: usize>(
         &self,
         s: S,
         acc: &mut [S::Sixteen; T],
         block: usize,
         sums: &[S::Sixteen; T],
-        activations: &A,
+        (batch, first): (&Batch, usize),
     ) {
         let groups = self.groups(block);
         // SAFETY: the caller's promise; a line is 16 floats.
@@ -141,7 +139,7 @@ impl Panel {
                         let min = self.minima.as_ptr().add(group).cast::<f32>().add(part * S::LANES);
                         let min = s.load(min);
                         for t in 0..T {
-                            let sum = s.splat(activations.sum(group, t));
+                            let sum = s.splat(batch.sum::<K>(group, first + t));
                             minima[t][part] = s.fma(min, sum, minima[t][part]);
                         }
                     }
@@ -171,20 +169,11 @@ impl Panel {
     }
 }
 
-/// Sums of activations.
-pub(super) trait SumsOf {
-    /// Of token `t`, over a group of the panel.
-    ///
-    /// # Safety
-    /// There are such a group and token.
-    unsafe fn sum(&self, group: usize, t: usize) -> f32;
-}
-
-/// Products of a panel with up to [`TOKENS`] tokens, from value `at` of them on.
-pub(super) struct Products<'a, const T: usize> {
+/// Products of a panel with tokens of a batch from `first` on.
+pub(super) struct Products<'a> {
     pub(super) panel: &'a Panel,
-    pub(super) x: &'a [Token; T],
-    pub(super) at: usize,
+    pub(super) batch: &'a Batch,
+    pub(super) first: usize,
     /// Weights to ask for on the way, and how many bytes of them with each group.
     pub(super) next: Option<(*const u8, usize)>,
 }
@@ -193,6 +182,7 @@ pub(super) struct Products<'a, const T: usize> {
 struct Unpacked<'a, K> {
     panel: &'a Panel,
     group: usize,
+    codes: *const u8,
     kind: PhantomData<K>,
 }
 
@@ -202,9 +192,8 @@ impl<S: Simd, K: Kind> Group<S> for Unpacked<'_, K> {
 
     #[inline(always)]
     unsafe fn codes(&self, s: S, k: usize, part: usize) -> S::I {
-        let line = self.panel.codes(self.group, K::GROUP).wrapping_add(size_of::<Line>() * k);
         // SAFETY: the caller's promise; a line is 16 units of four bytes.
-        unsafe { s.load_i(line.add(4 * S::LANES * part)) }
+        unsafe { s.load_i(self.codes.add(size_of::<Line>() * k + 4 * S::LANES * part)) }
     }
     #[inline(always)]
     unsafe fn scale(&self, s: S, part: usize) -> S::Scale {
@@ -217,44 +206,29 @@ impl<S: Simd, K: Kind> Group<S> for Unpacked<'_, K> {
     }
 }
 
-/// The tokens of a panel's products, whose groups have `group_values` from `at` on.
-struct SumsFrom<'a> {
-    x: &'a [Token],
-    at: usize,
-    group_values: usize,
-}
-
-impl SumsOf for SumsFrom<'_> {
-    #[inline(always)]
-    unsafe fn sum(&self, group: usize, t: usize) -> f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.x.get_unchecked(t).sum(self.group_values, self.at + group * self.group_values) }
-    }
-}
-
-impl<const T: usize> Products<'_, T> {
-    /// acc[t] += the products with token t.
+impl Products<'_> {
+    /// acc[t] += the products with token `first + t`.
     ///
     /// # Safety
-    /// The panel is of a format of this kind, the tokens hold as many values from `at` on (padded to 256).
+    /// The panel is of a format of this kind, the batch has the same columns of so many tokens.
     #[inline(always)]
-    pub(super) unsafe fn add<S: Simd, K: Kind>(&self, s: S, acc: &mut [S::Sixteen; T]) {
-        let Self { panel, x, at, next } = self;
-        let activations = SumsFrom { x: x.as_slice(), at: *at, group_values: K::GROUP };
+    pub(super) unsafe fn add<S: Simd, K: Kind, const T: usize>(&self, s: S, acc: &mut [S::Sixteen; T]) {
+        let Self { panel, batch, first, next } = *self;
         for block in 0..panel.n_blocks() {
             let mut sums = [s.sixteen(0.0); T];
             for group in panel.groups(block) {
                 if let Some((next, bytes)) = next {
-                    for line in (0..*bytes).step_by(64) {
+                    for line in (0..bytes).step_by(64) {
                         s.prefetch(next.wrapping_add(group * bytes + line));
                     }
                 }
-                let unpacked = Unpacked { panel, group, kind: PhantomData::<K> };
+                let codes = panel.codes(group, K::GROUP);
+                let unpacked = Unpacked { panel, group, codes, kind: PhantomData::<K> };
                 // SAFETY: the caller's promise.
-                unsafe { add_dots(s, &mut sums, &unpacked, x, at + group * K::GROUP) };
+                unsafe { add_dots(s, &mut sums, &unpacked, &Together::<K>::new(batch, group, first)) };
             }
             // SAFETY: one of the blocks; the tokens have their sums.
-            unsafe { panel.add_block::<S, K, _, T>(s, acc, block, &sums, &activations) };
+            unsafe { panel.add_block::<S, K, T>(s, acc, block, &sums, (batch, first)) };
         }
     }
 }

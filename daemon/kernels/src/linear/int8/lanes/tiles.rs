@@ -9,73 +9,21 @@
 #![expect(unsafe_code, reason = "reads panels by pointer")]
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use bytemuck::Zeroable;
 
+use super::batch::{Batch, ROW_BYTES, Together, tokens_of};
+use super::dots::Values;
 use super::even_tiles;
 use super::format::Kind;
-use super::many::{COLS, Sweep};
-use super::panel::{Panel, SumsOf};
+use super::many::Sweep;
+use super::panel::Panel;
 use crate::level::Kernel;
-use crate::linear::activations::{Line, Token};
+use crate::linear::activations::Line;
 use crate::simd::{Amx, Product, Simd, TILE, Tiles};
 
 /// Tokens from which tiles are used: half of one full.
 pub(super) const TILE_TOKENS: usize = 8;
-/// From one token's codes to the next. Not a power of two, or all would fall into a few sets of the cache.
-const STRIDE: usize = COLS + size_of::<Line>();
-
-/// Some columns of 16 tokens.
-///
-/// ```text
-/// codes:        [16 tokens][STRIDE] bytes
-/// scales, sums: [groups][16 tokens] f32
-/// offsets:      [groups][16 tokens] i32: what the panel's offset of codes adds to a product
-/// ```
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    codes: Vec<Line>,
-    scales: Vec<[f32; TILE]>,
-    sums: Vec<[f32; TILE]>,
-    offsets: Vec<[i32; TILE]>,
-}
-
-impl SumsOf for Batch {
-    #[inline(always)]
-    unsafe fn sum(&self, group: usize, t: usize) -> f32 {
-        // SAFETY: the caller's promise.
-        unsafe { *self.sums.get_unchecked(group).get_unchecked(t) }
-    }
-}
-
-impl Batch {
-    /// Takes the columns from `start` on of `n_groups` groups; those of the last token again where there are not 16.
-    fn fill<K: Kind>(&mut self, tokens: &[Token], start: usize, n_groups: usize, offset: i32) {
-        let width = n_groups * K::GROUP;
-        self.codes.resize(TILE * STRIDE / size_of::<Line>(), Line::zeroed());
-        self.scales.resize(n_groups, [0.0; TILE]);
-        self.sums.resize(n_groups, [0.0; TILE]);
-        self.offsets.resize(n_groups, [0; TILE]);
-        let codes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.codes);
-        for (t, codes) in codes.chunks_exact_mut(STRIDE).enumerate() {
-            let token = tokens[t.min(tokens.len() - 1)];
-            // SAFETY: the token has these columns, and a scale and sums for each of their groups.
-            unsafe {
-                let from = token.codes.add(start).cast::<u8>();
-                codes[..width].copy_from_slice(std::slice::from_raw_parts(from, width));
-                for group in 0..n_groups {
-                    let at = start + group * K::GROUP;
-                    let pairs = token.pairs(K::GROUP, at);
-                    self.scales[group][t] = *token.scales.add(at / 16);
-                    self.sums[group][t] = token.sum(K::GROUP, at);
-                    self.offsets[group][t] =
-                        offset * (i32::from(pairs as i16) + i32::from((pairs >> 16) as i16));
-                }
-            }
-        }
-    }
-}
 
 /// A tile's panels times all tokens, over some columns.
 pub(super) struct Tiled<'a, K> {
@@ -92,15 +40,19 @@ impl<K: Kind> Kernel for Tiled<'_, K> {
     fn run<S: Simd>(self, s: S) {
         let Self { sweep, amx, batch, kind: _ } = self;
         let tiles = amx.tiles(K::GROUP);
-        let (of, start, n_groups) = (sweep.of, sweep.cols.start, sweep.cols.len() / K::GROUP);
-        for Range { start: first, end } in even_tiles(of.job.n_tokens(), TILE) {
-            let mut tokens = [of.x.token(of.job.token(first)); TILE];
-            for (token, i) in tokens.iter_mut().zip(first..end) {
-                *token = of.x.token(of.job.token(i));
+        for tokens in even_tiles(sweep.of.job.n_tokens(), TILE) {
+            let (first, n) = (tokens.start, tokens.len());
+            // SAFETY: the tokens have the sweep's columns.
+            unsafe {
+                batch.fill_rows::<S, K>(
+                    s,
+                    &tokens_of(sweep.of, &tokens),
+                    &sweep.cols,
+                    sweep.panels[0].offset,
+                );
             }
-            batch.fill::<K>(&tokens[..end - first], start, n_groups, sweep.panels[0].offset);
-            let products = Tile { sweep: &sweep, tiles: &tiles, batch, first, n: end - first };
-            match end - first {
+            let products = Tile { sweep: &sweep, tiles: &tiles, batch, first, n };
+            match n {
                 ..=8 => products.add::<S, K, 8>(s),
                 9..=12 => products.add::<S, K, 12>(s),
                 _ => products.add::<S, K, 16>(s),
@@ -155,12 +107,12 @@ impl Tile<'_> {
         let mut dots = [[Line::zeroed(); TILE]; 2];
         // SAFETY: the caller's promise; the panel's blocks have all groups.
         unsafe {
-            self.multiply(panel, 0, K::GROUP, &mut dots);
+            self.multiply::<K>(panel, 0, &mut dots);
             for block in 0..panel.n_blocks() {
                 let mut sums = [s.sixteen(0.0); T];
                 for group in panel.groups(block) {
                     if group + 1 < n_groups {
-                        self.multiply(panel, group + 1, K::GROUP, &mut dots);
+                        self.multiply::<K>(panel, group + 1, &mut dots);
                     }
                     if let Some((next, bytes)) = next {
                         for line in (0..bytes).step_by(64) {
@@ -169,7 +121,7 @@ impl Tile<'_> {
                     }
                     self.add_group::<S, K, T>(s, &mut sums, panel, group, &dots[group % 2]);
                 }
-                panel.add_block::<S, K, _, T>(s, acc, block, &sums, self.batch);
+                panel.add_block::<S, K, T>(s, acc, block, &sums, (self.batch, 0));
             }
         }
     }
@@ -187,8 +139,7 @@ impl Tile<'_> {
         group: usize,
         dots: &[Line; TILE],
     ) {
-        let (scales, offsets) = (&self.batch.scales[group], &self.batch.offsets[group]);
-        let shifted = K::SHIFTED || (K::SIGNED && !S::SIGNED_CODES);
+        let x = Together::<K>::new(self.batch, group, 0);
         for part in 0..S::PARTS {
             // SAFETY: the caller's promise; a line is 16 integers.
             unsafe {
@@ -196,11 +147,12 @@ impl Tile<'_> {
                 for t in 0..T {
                     let dots = dots.as_ptr().add(t).cast::<u8>().add(4 * S::LANES * part);
                     let mut dots = s.load_i(dots);
-                    if shifted {
-                        dots = s.add_i(dots, s.splat_i(offsets[t] as u32));
+                    if K::shifted::<S>() {
+                        dots = s.add_i(dots, x.offset_products(s, t, panel.offset));
                     }
                     let dots = s.scaled(s.folded(dots, scale), scale);
-                    sums[t][part] = s.fma(dots, s.splat(scales[t]), sums[t][part]);
+                    let x_scale = s.splat(Values::<S>::scale(&x, t));
+                    sums[t][part] = s.fma(dots, x_scale, sums[t][part]);
                 }
             }
         }
@@ -211,17 +163,11 @@ impl Tile<'_> {
     /// # Safety
     /// The panel and the batch have the group.
     #[inline(always)]
-    unsafe fn multiply(
-        &self,
-        panel: &Panel,
-        group: usize,
-        group_values: usize,
-        dots: &mut [[Line; TILE]; 2],
-    ) {
+    unsafe fn multiply<K: Kind>(&self, panel: &Panel, group: usize, dots: &mut [[Line; TILE]; 2]) {
         let product = Product {
-            a: self.batch.codes.as_ptr().cast::<i8>().wrapping_add(group * group_values),
-            a_stride: STRIDE,
-            b: panel.codes(group, group_values),
+            a: self.batch.rows::<K>(group),
+            a_stride: ROW_BYTES,
+            b: panel.codes(group, K::GROUP),
             sums: dots[group % 2].as_mut_ptr().cast(),
         };
         // SAFETY: 16 tokens, the group's codes each; as many of the panel's 16 rows; 16 lines of sums.

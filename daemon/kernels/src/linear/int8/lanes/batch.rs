@@ -1,0 +1,192 @@
+//! Some columns of up to 16 tokens, brought together from wherever each token lies: one pointer reaches them all.
+//!
+//! ```text
+//! codes:    [k-steps][16 tokens][4 values] bytes, or for tiles [16 tokens][ROW_BYTES]
+//! scales:   [columns / 16][16 tokens] f32
+//! sums:     [columns / 16][16 tokens] f32, where the kind has minima
+//! offsets:  [columns / 16][16 tokens] products of the panel's offset, as the level sums products, where it has one
+//! ```
+//! The last three are indexed as a token's own are (`activations.rs`): of a group of 32 the second line counts.
+#![expect(unsafe_code, reason = "reads activations by pointer")]
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use bytemuck::Zeroable;
+
+use super::Sixteens;
+use super::dots::Values;
+use super::format::Kind;
+use super::interleave::words;
+use crate::linear::activations::{Line, Token};
+use crate::simd::{Simd, TILE};
+
+/// Columns of a batch for tiles.
+pub(super) const TILE_COLS: usize = 2048;
+/// For tiles, from one token's codes to the next. Not a power of two, or all would fall into a few sets of the cache.
+pub(super) const ROW_BYTES: usize = TILE_COLS + size_of::<Line>();
+
+/// See the top.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    codes: Vec<Line>,
+    scales: Vec<Line>,
+    sums: Vec<Line>,
+    offsets: Vec<Line>,
+}
+
+/// Tokens of a batch; the last one again where there are not 16.
+pub(super) fn tokens_of(of: &Sixteens<'_>, tokens: &Range<usize>) -> [Token; TILE] {
+    std::array::from_fn(|t| of.x.token(of.job.token((tokens.start + t).min(tokens.end - 1))))
+}
+
+impl Batch {
+    /// Takes some columns for vectors; `offset` is what is added to the codes they are multiplied with.
+    ///
+    /// # Safety
+    /// The tokens have the columns, which begin at a multiple of 64.
+    #[inline(always)]
+    pub(super) unsafe fn fill_lanes<S: Simd, K: Kind>(
+        &mut self,
+        s: S,
+        tokens: &[Token; TILE],
+        cols: &Range<usize>,
+        offset: i32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.fill_numbers::<S, K>(s, tokens, cols, offset);
+            gather(s, &tokens.map(|x| x.codes.cast()), cols.start, cols.len() / 4, &mut self.codes);
+        }
+    }
+
+    /// Takes up to [`TILE_COLS`] columns for tiles; otherwise the same.
+    ///
+    /// # Safety
+    /// As [`fill_lanes`](Batch::fill_lanes).
+    #[inline(always)]
+    pub(super) unsafe fn fill_rows<S: Simd, K: Kind>(
+        &mut self,
+        s: S,
+        tokens: &[Token; TILE],
+        cols: &Range<usize>,
+        offset: i32,
+    ) {
+        self.codes.resize(TILE * ROW_BYTES / size_of::<Line>(), Line::zeroed());
+        let codes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.codes);
+        for (codes, token) in codes.chunks_exact_mut(ROW_BYTES).zip(tokens) {
+            // SAFETY: the caller's promise.
+            let from = unsafe { std::slice::from_raw_parts(token.codes.add(cols.start).cast(), cols.len()) };
+            codes[..cols.len()].copy_from_slice(from);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.fill_numbers::<S, K>(s, tokens, cols, offset) }
+    }
+
+    /// Everything but the codes.
+    ///
+    /// # Safety
+    /// As [`fill_lanes`](Batch::fill_lanes).
+    #[inline(always)]
+    unsafe fn fill_numbers<S: Simd, K: Kind>(
+        &mut self,
+        s: S,
+        tokens: &[Token; TILE],
+        cols: &Range<usize>,
+        offset: i32,
+    ) {
+        let (at, n) = (cols.start / 16 * size_of::<f32>(), cols.len().div_ceil(64) * 4);
+        // SAFETY: the caller's promise; a token has a number for every 16 columns, its columns padded to 256.
+        unsafe {
+            gather(s, &tokens.map(|x| x.scales.cast()), at, n, &mut self.scales);
+            if K::MINIMA {
+                let sums = tokens.map(|x| if K::GROUP == 16 { x.sums16 } else { x.sums32 });
+                gather(s, &sums.map(<*const f32>::cast), at, n, &mut self.sums);
+            }
+            if K::shifted::<S>() {
+                let pairs = tokens.map(|x| if K::GROUP == 16 { x.pairs16 } else { x.pairs32 });
+                gather(s, &pairs.map(<*const u32>::cast), at, n, &mut self.offsets);
+                for line in &mut self.offsets {
+                    let line = std::ptr::from_mut(line).cast::<u8>();
+                    for part in 0..S::PARTS {
+                        let line = line.add(4 * S::LANES * part);
+                        s.store_i(line, s.offset_products(s.load_i(line), offset));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the codes of group `group` begin, in rows for tiles.
+    #[inline(always)]
+    pub(super) fn rows<K: Kind>(&self, group: usize) -> *const i8 {
+        self.codes.as_ptr().cast::<i8>().wrapping_add(group * K::GROUP)
+    }
+
+    /// Scale times the sum of codes of token `t` in a group.
+    ///
+    /// # Safety
+    /// The batch, of kind `K`, has the group, and sums.
+    #[inline(always)]
+    pub(super) unsafe fn sum<K: Kind>(&self, group: usize, t: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.sums.as_ptr().add(number_of::<K>(group)).cast::<f32>().add(t) }
+    }
+}
+
+/// lines[i][t] <- the `i`-th of `n` units of four bytes from byte `at` of row `t` on.
+///
+/// # Safety
+/// Every row has them.
+#[inline(always)]
+unsafe fn gather<S: Simd>(s: S, rows: &[*const u8; TILE], at: usize, n: usize, lines: &mut Vec<Line>) {
+    lines.resize(n, Line::zeroed());
+    // SAFETY: the caller's promise.
+    unsafe { words(s, rows, at, n, bytemuck::cast_slice_mut(lines)) }
+}
+
+/// The line of a group's numbers.
+#[inline(always)]
+const fn number_of<K: Kind>(group: usize) -> usize {
+    (group + 1) * (K::GROUP / 16) - 1
+}
+
+/// A group of a batch, from one of its tokens on.
+pub(super) struct Together<'a, K> {
+    codes: *const u32,
+    scales: *const f32,
+    offsets: *const u32,
+    of: PhantomData<(&'a Batch, K)>,
+}
+
+impl<K: Kind> Together<'_, K> {
+    /// Group `group` of a batch of kind `K` from token `first` on.
+    #[inline(always)]
+    pub(super) fn new(batch: &Batch, group: usize, first: usize) -> Together<'_, K> {
+        let (line, number) = (group * (K::GROUP / 4) * TILE + first, number_of::<K>(group) * TILE + first);
+        Together {
+            codes: batch.codes.as_ptr().cast::<u32>().wrapping_add(line),
+            scales: batch.scales.as_ptr().cast::<f32>().wrapping_add(number),
+            offsets: batch.offsets.as_ptr().cast::<u32>().wrapping_add(number),
+            of: PhantomData,
+        }
+    }
+}
+
+impl<S: Simd, K: Kind> Values<S> for Together<'_, K> {
+    #[inline(always)]
+    unsafe fn codes(&self, k: usize, t: usize) -> u32 {
+        // SAFETY: the caller's promise; a line is 16 times four codes.
+        unsafe { *self.codes.add(k * TILE + t) }
+    }
+    #[inline(always)]
+    unsafe fn scale(&self, t: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.scales.add(t) }
+    }
+    #[inline(always)]
+    unsafe fn offset_products(&self, s: S, t: usize, _: i32) -> S::I {
+        // SAFETY: the caller's promise; made with the same offset.
+        s.splat_i(unsafe { *self.offsets.add(t) })
+    }
+}
