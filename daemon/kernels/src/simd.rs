@@ -34,6 +34,8 @@ pub(crate) trait Simd: Integers + Send + Sync {
     const TOKENS: usize;
     /// Tokens whose sums they hold beside unpacked codes.
     const MANY: usize;
+    /// Bytes ahead of their use that interleaved weights are asked for.
+    const PREFETCH_BYTES: usize = 4096;
 
     /// 16 times `x`.
     fn sixteen(self, x: f32) -> Self::Sixteen;

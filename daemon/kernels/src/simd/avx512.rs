@@ -42,6 +42,8 @@ impl Simd for Avx512Vnni {
     const TOKENS: usize = 8;
     /// 14 sums of products and 14 scaled ones, codes and a scale; activations come with the product's instruction.
     const MANY: usize = 14;
+    /// Two cores of a Zen 4 read Q4_K a tenth faster than with 4 KiB, Q6_K a quarter; a Xeon reads both alike.
+    const PREFETCH_BYTES: usize = 12 << 10;
     type F = __m512;
     type Sixteen = [__m512; 1];
 

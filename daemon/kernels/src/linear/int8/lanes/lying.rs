@@ -11,9 +11,6 @@ use crate::level::Kernel;
 use crate::linear::activations::Token;
 use crate::simd::Simd;
 
-/// Bytes ahead of their use that weights are asked for.
-const PREFETCH_BYTES: usize = 4096;
-
 /// A tile's rows times all tokens of the job.
 pub(super) struct Lying<'a, F>(pub(super) Blocks<'a, F>);
 
@@ -140,7 +137,7 @@ impl<F: Codes> LyingGroup<F> {
         // Every group asks for its share of what comes later.
         let share = F::LANES_BYTES * F::GROUP / F::VALUES;
         for line in (0..share).step_by(64) {
-            s.prefetch(self.w.wrapping_add(PREFETCH_BYTES + self.group * share + line));
+            s.prefetch(self.w.wrapping_add(S::PREFETCH_BYTES + self.group * share + line));
         }
         // SAFETY: the caller's promise.
         unsafe {
