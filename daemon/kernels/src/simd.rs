@@ -63,7 +63,8 @@ pub(crate) trait Simd: Integers + Send + Sync {
     fn to_f32(self, a: Self::I) -> Self::F;
     /// Of every lane the byte from bit `n` on, as a float.
     fn byte_to_f32(self, bytes: Self::I, n: usize) -> Self::F;
-    /// Products times a scale as floats; exact below 2^24. They were [`folded`](Integers::folded) with the scale before.
+    /// A sum of products, within +-2^22, times a scale as floats; exact below 2^24, else rounded once. It was
+    /// [`folded`](Integers::folded) with the scale before.
     fn scaled(self, folded: Self::I, scale: Self::Scale) -> Self::F;
     /// Sum of all lanes.
     fn sum(self, a: Self::F) -> f32;

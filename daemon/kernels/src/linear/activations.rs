@@ -91,19 +91,18 @@ impl Activations {
     }
 
     /// One token: `stride` codes and `stride / 16` of each kind of number.
+    #[inline]
     pub(crate) fn token(&self, token: usize) -> Token {
         let record = record_lines(self.stride);
-        let bytes: &[u8] = bytemuck::cast_slice(&self.lines[token * record..(token + 1) * record]);
-        let (codes, floats) = bytes.split_at(self.stride);
-        let floats: &[f32] = bytemuck::cast_slice(floats);
-        let n = self.stride / 16;
+        let codes = self.lines[token * record..(token + 1) * record].as_ptr().cast::<i8>();
+        let numbers = |i: usize| codes.wrapping_add(self.stride + i * (self.stride / 16 * size_of::<f32>()));
         Token {
-            codes: codes.as_ptr().cast(),
-            scales: floats.as_ptr(),
-            sums16: floats[n..].as_ptr(),
-            sums32: floats[2 * n..].as_ptr(),
-            pairs16: floats[3 * n..].as_ptr().cast(),
-            pairs32: floats[4 * n..].as_ptr().cast(),
+            codes,
+            scales: numbers(0).cast(),
+            sums16: numbers(1).cast(),
+            sums32: numbers(2).cast(),
+            pairs16: numbers(3).cast(),
+            pairs32: numbers(4).cast(),
         }
     }
 }

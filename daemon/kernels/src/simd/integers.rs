@@ -6,12 +6,13 @@ mod avx512;
 mod scalar;
 
 pub(super) use avx2::bytes_of_lanes;
+pub(super) use avx512::FLOAT_ZERO;
 
 /// Arithmetic on `LANES` times four bytes at once, `LANES` being that of [`Simd`](super::Simd).
 ///
 /// *Products* of codes (unsigned bytes, or signed where [`SIGNED_CODES`](Integers::SIGNED_CODES)) with activations (signed
 /// bytes, -127..=127) are sums over a lane's four bytes, kept in whatever form the level sums fastest;
-/// [`folded`](Integers::folded) makes an integer a lane of them.
+/// [`folded`](Integers::folded) makes an integer a lane of their sum.
 pub(crate) trait Integers: Copy {
     /// A vector.
     type I: Copy;
@@ -23,6 +24,8 @@ pub(crate) trait Integers: Copy {
     const SUMS_OF_16_BITS: bool;
     /// Products take signed codes.
     const SIGNED_CODES: bool;
+    /// What a sum of products begins with: [`scaled`](super::Simd::scaled) takes it away again.
+    const BEGIN: u32 = 0;
 
     /// 16 lanes `x`.
     fn sixteen_i(self, x: u32) -> Self::SixteenI;
@@ -48,8 +51,8 @@ pub(crate) trait Integers: Copy {
     fn signed_products(self, codes: Self::I, x: Self::I) -> Self::I;
     /// `sums` and the products of codes and activations.
     fn add_products(self, sums: Self::I, codes: Self::I, x: Self::I) -> Self::I;
-    /// The products of a code `offset` in every place, with activations whose sums are `pairs`: of the first two of each
-    /// four values in the low 16 bits of a lane, of the last two in the high ones.
+    /// What a sum begins with and the products of a code `offset` in every place, with activations whose sums are `pairs`: of
+    /// the first two of each four values in the low 16 bits of a lane, of the last two in the high ones.
     fn offset_products(self, pairs: Self::I, offset: i32) -> Self::I;
     /// An integer a lane; times the scale where the level does that on the way.
     fn folded(self, products: Self::I, scale: Self::Scale) -> Self::I;

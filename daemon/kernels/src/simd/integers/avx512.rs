@@ -6,6 +6,9 @@ use std::arch::x86_64::*;
 use super::Integers;
 use crate::simd::{Avx512Vnni, Simd};
 
+/// A float whose bits count up as its value does: with an integer within +-2^22 added to the bits, it is that much larger.
+pub(in crate::simd) const FLOAT_ZERO: f32 = 1.5 * (1 << 23) as f32;
+
 // SAFETY (every block below): `self` proves that the instructions exist; pointers are the caller's promise.
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one argument for all: the comment above")]
 impl Integers for Avx512Vnni {
@@ -14,6 +17,7 @@ impl Integers for Avx512Vnni {
     type Scale = __m512;
     const SUMS_OF_16_BITS: bool = false;
     const SIGNED_CODES: bool = false;
+    const BEGIN: u32 = FLOAT_ZERO.to_bits();
 
     #[inline(always)]
     fn sixteen_i(self, x: u32) -> [__m512i; 1] {
@@ -76,7 +80,7 @@ impl Integers for Avx512Vnni {
     }
     #[inline(always)]
     fn offset_products(self, pairs: __m512i, offset: i32) -> __m512i {
-        unsafe { _mm512_madd_epi16(pairs, _mm512_set1_epi16(offset as i16)) }
+        unsafe { _mm512_dpwssd_epi32(self.splat_i(Self::BEGIN), pairs, _mm512_set1_epi16(offset as i16)) }
     }
     #[inline(always)]
     fn folded(self, products: __m512i, _: __m512) -> __m512i {

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! codes:    [k-steps][16 tokens][4 values] bytes, or for tiles [16 tokens][ROW_BYTES]
-//! scales:   [columns / 16][16 tokens] f32
-//! sums:     [columns / 16][16 tokens] f32, where the kind has minima
-//! offsets:  [columns / 16][16 tokens] products of the panel's offset, as the level sums products, where it has one
+//! scales:   [groups][16 tokens] f32
+//! sums:     [groups][16 tokens] f32, where the kind has minima
+//! offsets:  [groups][16 tokens] what sums begin with and products of the panel's offset, as the level sums products, where it
+//!           has one
 //! ```
-//! The last three are indexed as a token's own are (`activations.rs`): of a group of 32 the second line counts.
 #![expect(unsafe_code, reason = "reads activations by pointer")]
 
 use std::marker::PhantomData;
@@ -95,17 +95,16 @@ impl Batch {
         cols: &Range<usize>,
         offset: i32,
     ) {
-        let (at, n) = (cols.start / 16 * size_of::<f32>(), cols.len().div_ceil(64) * 4);
-        // SAFETY: the caller's promise; a token has a number for every 16 columns, its columns padded to 256.
+        // SAFETY: the caller's promise.
         unsafe {
-            gather(s, &tokens.map(|x| x.scales.cast()), at, n, &mut self.scales);
+            gather_numbers::<S, K>(s, &tokens.map(|x| x.scales.cast()), cols, &mut self.scales);
             if K::MINIMA {
                 let sums = tokens.map(|x| if K::GROUP == 16 { x.sums16 } else { x.sums32 });
-                gather(s, &sums.map(<*const f32>::cast), at, n, &mut self.sums);
+                gather_numbers::<S, K>(s, &sums.map(<*const f32>::cast), cols, &mut self.sums);
             }
             if K::shifted::<S>() {
                 let pairs = tokens.map(|x| if K::GROUP == 16 { x.pairs16 } else { x.pairs32 });
-                gather(s, &pairs.map(<*const u32>::cast), at, n, &mut self.offsets);
+                gather_numbers::<S, K>(s, &pairs.map(<*const u32>::cast), cols, &mut self.offsets);
                 for line in &mut self.offsets {
                     let line = std::ptr::from_mut(line).cast::<u8>();
                     for part in 0..S::PARTS {
@@ -126,11 +125,11 @@ impl Batch {
     /// Scale times the sum of codes of token `t` in a group.
     ///
     /// # Safety
-    /// The batch, of kind `K`, has the group, and sums.
+    /// The batch has the group, and sums.
     #[inline(always)]
-    pub(super) unsafe fn sum<K: Kind>(&self, group: usize, t: usize) -> f32 {
+    pub(super) unsafe fn sum(&self, group: usize, t: usize) -> f32 {
         // SAFETY: the caller's promise.
-        unsafe { *self.sums.as_ptr().add(number_of::<K>(group)).cast::<f32>().add(t) }
+        unsafe { *self.sums.as_ptr().add(group).cast::<f32>().add(t) }
     }
 }
 
@@ -145,10 +144,28 @@ unsafe fn gather<S: Simd>(s: S, rows: &[*const u8; TILE], at: usize, n: usize, l
     unsafe { words(s, rows, at, n, bytemuck::cast_slice_mut(lines)) }
 }
 
-/// The line of a group's numbers.
+/// lines[group][t] <- the number that row `t`, which has one for every 16 columns, has for the group: of two the second.
+///
+/// # Safety
+/// The rows have numbers for these columns, padded to 64, which begin at a multiple of 64.
 #[inline(always)]
-const fn number_of<K: Kind>(group: usize) -> usize {
-    (group + 1) * (K::GROUP / 16) - 1
+unsafe fn gather_numbers<S: Simd, K: Kind>(
+    s: S,
+    rows: &[*const u8; TILE],
+    cols: &Range<usize>,
+    lines: &mut Vec<Line>,
+) {
+    const { assert!(K::GROUP == 16 || K::GROUP == 32, "one number of four bytes for every 16 columns, or two") }
+    let at = cols.start / 16 * size_of::<f32>();
+    lines.resize(cols.len() / K::GROUP, Line::zeroed());
+    for (i, lines) in lines.chunks_mut(64 / K::GROUP).enumerate() {
+        let mut four = [Line::zeroed(); 4];
+        // SAFETY: the caller's promise; four numbers are those of 64 columns.
+        unsafe { s.interleave(rows, at + 16 * i, four.as_mut_ptr().cast()) };
+        for (line, four) in lines.iter_mut().zip(four.chunks_exact(K::GROUP / 16)) {
+            *line = four[K::GROUP / 16 - 1];
+        }
+    }
 }
 
 /// A group of a batch, from one of its tokens on.
@@ -162,10 +179,11 @@ pub(super) struct Together<'a, K> {
 impl<K: Kind> Together<'_, K> {
     /// Group `group` of a batch of kind `K` from token `first` on.
     #[inline(always)]
-    pub(super) fn new(batch: &Batch, group: usize, first: usize) -> Together<'_, K> {
-        let (line, number) = (group * (K::GROUP / 4) * TILE + first, number_of::<K>(group) * TILE + first);
+    pub(super) fn new<S: Simd>(s: S, batch: &Batch, group: usize, first: usize) -> Together<'_, K> {
+        let (line, number) = (group * (K::GROUP / 4) * TILE + first, group * TILE + first);
         Together {
-            codes: batch.codes.as_ptr().cast::<u32>().wrapping_add(line),
+            // One register: with two, each product is two operations for the processor's front end.
+            codes: s.unknown(batch.codes.as_ptr().cast::<u8>().wrapping_add(4 * line)).cast(),
             scales: batch.scales.as_ptr().cast::<f32>().wrapping_add(number),
             offsets: batch.offsets.as_ptr().cast::<u32>().wrapping_add(number),
             of: PhantomData,

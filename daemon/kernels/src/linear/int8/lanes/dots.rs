@@ -33,7 +33,7 @@ pub(super) trait Values<S: Simd> {
     unsafe fn codes(&self, k: usize, t: usize) -> u32;
     /// Their scale.
     unsafe fn scale(&self, t: usize) -> f32;
-    /// Their products with a code `offset` in every place, which is the group's.
+    /// What a sum begins with and their products with a code `offset` in every place, which is the group's.
     unsafe fn offset_products(&self, s: S, t: usize, offset: i32) -> S::I;
 }
 
@@ -109,7 +109,7 @@ unsafe fn products<S: Simd, G: Group<S>, V: Values<S>, const T: usize>(
     n: usize,
 ) -> [S::SixteenI; T] {
     let shifted = G::Kind::shifted::<S>();
-    let mut sums = [s.sixteen_i(0); T];
+    let mut sums = [s.sixteen_i(S::BEGIN); T];
     if shifted {
         for t in 0..T {
             // SAFETY: the caller's promise.
@@ -125,7 +125,7 @@ unsafe fn products<S: Simd, G: Group<S>, V: Values<S>, const T: usize>(
             $(
                 if $k < n {
                     // SAFETY: the caller's promise.
-                    unsafe { add_step(s, &mut sums, group, x, first + $k, $k == 0 && !shifted) };
+                    unsafe { add_step(s, &mut sums, group, x, first + $k, $k == 0 && !shifted && S::BEGIN == 0) };
                 }
             )*
         };

@@ -69,6 +69,7 @@ pub(super) trait Format {
         let largest = if code > offset { code } else { offset };
         assert!(Self::Kind::SUMMED as i32 * 2 * 127 * largest <= 32767, "sums fit 16 bits");
         assert!(Self::OFFSET == 0 || Self::Kind::SHIFTED, "the kind says so");
+        assert!(Self::Kind::GROUP as i32 * 127 * largest <= 1 << 22, "`Simd::scaled` takes such sums");
         Self::Kind::GROUP
     };
     /// K-steps of a group.

@@ -32,9 +32,11 @@ fn cols(isa: Isa) -> usize {
     if matches!(isa, Isa::Amx(_)) { TILE_COLS } else { COLS }
 }
 
-/// Rows of a tile: their panels take half of a small second-level cache (512 KiB).
+/// Rows of a tile: their panels take half of a small second-level cache, of 512 KiB, or with AVX-512 of 1 MiB and less. Each
+/// tile brings the tokens together anew.
 pub(crate) fn tile_rows(isa: Isa) -> usize {
-    (256 << 10) / Panel::bytes(cols(isa)) * LANES
+    let cache = if matches!(isa, Isa::Avx512(_)) { 384 << 10 } else { 256 << 10 };
+    cache / Panel::bytes(cols(isa)) * LANES
 }
 
 /// A tile's rows times all tokens of the job.

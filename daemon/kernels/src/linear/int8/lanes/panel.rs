@@ -139,7 +139,7 @@ impl Panel {
                         let min = self.minima.as_ptr().add(group).cast::<f32>().add(part * S::LANES);
                         let min = s.load(min);
                         for t in 0..T {
-                            let sum = s.splat(batch.sum::<K>(group, first + t));
+                            let sum = s.splat(batch.sum(group, first + t));
                             minima[t][part] = s.fma(min, sum, minima[t][part]);
                         }
                     }
@@ -222,10 +222,10 @@ impl Products<'_> {
                         s.prefetch(next.wrapping_add(group * bytes + line));
                     }
                 }
-                let codes = panel.codes(group, K::GROUP);
+                let codes = s.unknown(panel.codes(group, K::GROUP));
                 let unpacked = Unpacked { panel, group, codes, kind: PhantomData::<K> };
                 // SAFETY: the caller's promise.
-                unsafe { add_dots(s, &mut sums, &unpacked, &Together::<K>::new(batch, group, first)) };
+                unsafe { add_dots(s, &mut sums, &unpacked, &Together::<K>::new(s, batch, group, first)) };
             }
             // SAFETY: one of the blocks; the tokens have their sums.
             unsafe { panel.add_block::<S, K, T>(s, acc, block, &sums, (batch, first)) };

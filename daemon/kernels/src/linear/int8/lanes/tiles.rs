@@ -139,7 +139,7 @@ impl Tile<'_> {
         group: usize,
         dots: &[Line; TILE],
     ) {
-        let x = Together::<K>::new(self.batch, group, 0);
+        let x = Together::<K>::new(s, self.batch, group, 0);
         for part in 0..S::PARTS {
             // SAFETY: the caller's promise; a line is 16 integers.
             unsafe {
@@ -147,9 +147,12 @@ impl Tile<'_> {
                 for t in 0..T {
                     let dots = dots.as_ptr().add(t).cast::<u8>().add(4 * S::LANES * part);
                     let mut dots = s.load_i(dots);
-                    if K::shifted::<S>() {
-                        dots = s.add_i(dots, x.offset_products(s, t, panel.offset));
-                    }
+                    let begin = if K::shifted::<S>() {
+                        x.offset_products(s, t, panel.offset)
+                    } else {
+                        s.splat_i(S::BEGIN)
+                    };
+                    dots = s.add_i(dots, begin);
                     let dots = s.scaled(s.folded(dots, scale), scale);
                     let x_scale = s.splat(Values::<S>::scale(&x, t));
                     sums[t][part] = s.fma(dots, x_scale, sums[t][part]);
