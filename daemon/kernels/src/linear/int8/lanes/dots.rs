@@ -119,18 +119,31 @@ unsafe fn products<S: Simd, G: Group<S>, V: Values<S>, const T: usize>(
             }
         }
     }
-    // Written out: a loop costs as much as half a token's products.
-    macro_rules! each_step {
-        ($($k:literal)*) => {
-            $(
-                if $k < n {
-                    // SAFETY: the caller's promise.
-                    unsafe { add_step(s, &mut sums, group, x, first + $k, $k == 0 && !shifted && S::BEGIN == 0) };
-                }
-            )*
-        };
+    let begins = !shifted && S::BEGIN == 0;
+    if G::IN_ORDER {
+        // Written out: the compiler keeps the loop, which costs as much as half a token's products.
+        macro_rules! each_step {
+            ($($k:literal)*) => {
+                $(
+                    if $k < n {
+                        // SAFETY: the caller's promise.
+                        unsafe { add_step(s, &mut sums, group, x, first + $k, begins && $k == 0) };
+                    }
+                )*
+            };
+        }
+        each_step!(0 1 2 3 4 5 6 7);
+        return sums;
     }
-    each_step!(0 1 2 3 4 5 6 7);
+    for k in (first..first + n).step_by(2) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            add_step(s, &mut sums, group, x, k, begins && k == first);
+            if n > 1 {
+                add_step(s, &mut sums, group, x, k + 1, false);
+            }
+        }
+    }
     sums
 }
 
