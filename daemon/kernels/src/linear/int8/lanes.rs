@@ -9,8 +9,8 @@
 //!   acc[t][row] += d[row] * sums[t][row] + m[row] * minima[t][row]
 //! ```
 //! The same operations in the same order for any number of tokens: what is computed with others beside it is, bit for
-//! bit, what it would be alone. Blocks are read as they lie (`lying.rs`), or unpacked first for many tokens where
-//! registers are few or tiles want bytes (`panel.rs`, `many.rs`, `tiles.rs`).
+//! bit, what it would be alone. Blocks are read as they lie (`lying.rs`), or, with many tokens, unpacked first and the tokens
+//! brought together (`many.rs`, `panel.rs`, `batch.rs`, `tiles.rs`).
 #![expect(unsafe_code, reason = "writes rows that belong to a tile")]
 
 mod batch;
@@ -159,7 +159,7 @@ impl Sixteens<'_> {
         let mut values = [0.0; LANES];
         store_sixteen(s, sums, &mut values);
         for (i, (out, value)) in out.iter_mut().zip(values).enumerate() {
-            *out = value + bias.map_or(0.0, |bias| bias[i]);
+            *out = bias.map_or(value, |bias| value + bias[i]);
         }
     }
 

@@ -14,10 +14,10 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::Sixteens;
 use super::dots::Values;
 use super::format::Kind;
 use super::interleave::words;
+use super::many::Sweep;
 use crate::linear::activations::{Line, Token};
 use crate::simd::{Simd, TILE};
 
@@ -35,68 +35,36 @@ pub(super) struct Batch {
     offsets: Vec<Line>,
 }
 
-/// Tokens of a batch; the last one again where there are not 16.
-pub(super) fn tokens_of(of: &Sixteens<'_>, tokens: &Range<usize>) -> [Token; TILE] {
-    std::array::from_fn(|t| of.x.token(of.job.token((tokens.start + t).min(tokens.end - 1))))
+/// How the codes of a batch lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// For vectors: k-step by k-step.
+    Lanes,
+    /// For tiles: token by token, up to [`TILE_COLS`] columns.
+    Rows,
 }
 
 impl Batch {
-    /// Takes some columns for vectors; `offset` is what is added to the codes they are multiplied with.
-    ///
-    /// # Safety
-    /// The tokens have the columns, which begin at a multiple of 64.
+    /// Takes a sweep's columns of up to 16 tokens; the last one again where there are not 16.
     #[inline(always)]
-    pub(super) unsafe fn fill_lanes<S: Simd, K: Kind>(
+    pub(super) fn fill<S: Simd, K: Kind>(
         &mut self,
         s: S,
-        tokens: &[Token; TILE],
-        cols: &Range<usize>,
-        offset: i32,
+        sweep: &Sweep<'_>,
+        tokens: &Range<usize>,
+        order: Order,
     ) {
-        // SAFETY: the caller's promise.
+        let Sweep { of, panels, cols, .. } = sweep;
+        let tokens: [Token; TILE] =
+            std::array::from_fn(|t| of.x.token(of.job.token((tokens.start + t).min(tokens.end - 1))));
+        // SAFETY: the tokens have the sweep's columns, padded to 256, and a number for every 16 of them.
         unsafe {
-            self.fill_numbers::<S, K>(s, tokens, cols, offset);
-            gather(s, &tokens.map(|x| x.codes.cast()), cols.start, cols.len() / 4, &mut self.codes);
-        }
-    }
-
-    /// Takes up to [`TILE_COLS`] columns for tiles; otherwise the same.
-    ///
-    /// # Safety
-    /// As [`fill_lanes`](Batch::fill_lanes).
-    #[inline(always)]
-    pub(super) unsafe fn fill_rows<S: Simd, K: Kind>(
-        &mut self,
-        s: S,
-        tokens: &[Token; TILE],
-        cols: &Range<usize>,
-        offset: i32,
-    ) {
-        self.codes.resize(TILE * ROW_BYTES / size_of::<Line>(), Line::zeroed());
-        let codes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.codes);
-        for (codes, token) in codes.chunks_exact_mut(ROW_BYTES).zip(tokens) {
-            // SAFETY: the caller's promise.
-            let from = unsafe { std::slice::from_raw_parts(token.codes.add(cols.start).cast(), cols.len()) };
-            codes[..cols.len()].copy_from_slice(from);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { self.fill_numbers::<S, K>(s, tokens, cols, offset) }
-    }
-
-    /// Everything but the codes.
-    ///
-    /// # Safety
-    /// As [`fill_lanes`](Batch::fill_lanes).
-    #[inline(always)]
-    unsafe fn fill_numbers<S: Simd, K: Kind>(
-        &mut self,
-        s: S,
-        tokens: &[Token; TILE],
-        cols: &Range<usize>,
-        offset: i32,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
+            match order {
+                Order::Lanes => {
+                    gather(s, &tokens.map(|x| x.codes.cast()), cols.start, cols.len() / 4, &mut self.codes);
+                }
+                Order::Rows => self.copy_rows(&tokens, cols),
+            }
             gather_numbers::<S, K>(s, &tokens.map(|x| x.scales.cast()), cols, &mut self.scales);
             if K::MINIMA {
                 let sums = tokens.map(|x| if K::GROUP == 16 { x.sums16 } else { x.sums32 });
@@ -109,10 +77,24 @@ impl Batch {
                     let line = std::ptr::from_mut(line).cast::<u8>();
                     for part in 0..S::PARTS {
                         let line = line.add(4 * S::LANES * part);
-                        s.store_i(line, s.offset_products(s.load_i(line), offset));
+                        s.store_i(line, s.offset_products(s.load_i(line), panels[0].offset));
                     }
                 }
             }
+        }
+    }
+
+    /// Codes in rows.
+    ///
+    /// # Safety
+    /// The tokens have the columns.
+    unsafe fn copy_rows(&mut self, tokens: &[Token; TILE], cols: &Range<usize>) {
+        self.codes.resize(TILE * ROW_BYTES / size_of::<Line>(), Line::zeroed());
+        let codes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.codes);
+        for (codes, token) in codes.chunks_exact_mut(ROW_BYTES).zip(tokens) {
+            // SAFETY: the caller's promise.
+            let from = unsafe { std::slice::from_raw_parts(token.codes.add(cols.start).cast(), cols.len()) };
+            codes[..cols.len()].copy_from_slice(from);
         }
     }
 

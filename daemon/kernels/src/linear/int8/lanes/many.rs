@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use tensor::LANES;
 
-use super::batch::{Batch, TILE_COLS, tokens_of};
+use super::batch::{Batch, Order, TILE_COLS};
 use super::codes::Codes;
 use super::format::Kind;
 use super::panel::{Panel, Products};
@@ -146,15 +146,7 @@ impl<K: Kind> Kernel for Batched<'_, K> {
     fn run<S: Simd>(self, s: S) {
         let Self { sweep, batch, kind: _ } = self;
         for tokens in even_tiles(sweep.of.job.n_tokens(), TILE / S::MANY * S::MANY) {
-            // SAFETY: the tokens have the sweep's columns.
-            unsafe {
-                batch.fill_lanes::<S, K>(
-                    s,
-                    &tokens_of(sweep.of, &tokens),
-                    &sweep.cols,
-                    sweep.panels[0].offset,
-                );
-            }
+            batch.fill::<S, K>(s, &sweep, &tokens, Order::Lanes);
             for tile in even_tiles(tokens.len(), S::MANY) {
                 let (first, at) = (tokens.start + tile.start, tile.start);
                 // Compiled only where tiles are that large.

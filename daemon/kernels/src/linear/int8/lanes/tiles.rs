@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 
 use bytemuck::Zeroable;
 
-use super::batch::{Batch, ROW_BYTES, Together, tokens_of};
+use super::batch::{Batch, Order, ROW_BYTES, Together};
 use super::dots::Values;
 use super::even_tiles;
 use super::format::Kind;
@@ -42,15 +42,7 @@ impl<K: Kind> Kernel for Tiled<'_, K> {
         let tiles = amx.tiles(K::GROUP);
         for tokens in even_tiles(sweep.of.job.n_tokens(), TILE) {
             let (first, n) = (tokens.start, tokens.len());
-            // SAFETY: the tokens have the sweep's columns.
-            unsafe {
-                batch.fill_rows::<S, K>(
-                    s,
-                    &tokens_of(sweep.of, &tokens),
-                    &sweep.cols,
-                    sweep.panels[0].offset,
-                );
-            }
+            batch.fill::<S, K>(s, &sweep, &tokens, Order::Rows);
             let products = Tile { sweep: &sweep, tiles: &tiles, batch, first, n };
             match n {
                 ..=8 => products.add::<S, K, 8>(s),
