@@ -9,7 +9,7 @@
 
 use tracing::warn;
 
-use crate::{Error, Policy, Slot};
+use crate::{Error, Policy, Slot, slot};
 
 /// Experts in memory, within a budget.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ impl Cache {
             class.free = Slot::many(class.slot_bytes, class.n_slots)?;
             class.free.extend(Slot::many_lent(class.slot_bytes, class.n_lent)?);
         }
+        slot::get_memory(classes.iter().flat_map(|class| &class.free).filter(|slot| !slot.is_lent()));
         let entry = |bytes: &usize| Entry {
             class: sizes.binary_search(bytes).expect("sizes are made from these"),
             worth: Policy::UNUSED,

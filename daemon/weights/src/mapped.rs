@@ -1,7 +1,7 @@
 //! Memory mapping: the only unsafe code of the crate.
 #![expect(unsafe_code, reason = "memory mapping")]
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 use crate::Error;
 use crate::files::DataFile;
@@ -25,6 +25,12 @@ pub(crate) fn let_go(map: &Mmap, start: usize, bytes: usize) {
         // SAFETY: the map is shared and read-only, so that what comes back is what was there: the file's bytes.
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, first, end - first) };
     }
+}
+
+/// Brings a range into memory, and into the process's pages: what is read there later costs no fault. False where the system
+/// can't (Linux before 5.14) or the file has shrunk.
+pub(crate) fn bring_in(map: &Mmap, start: usize, bytes: usize) -> bool {
+    map.advise_range(Advice::PopulateRead, start, bytes).is_ok()
 }
 
 /// A whole number of pages on every machine we know.

@@ -58,6 +58,9 @@ enum Home {
     Dense(Vec<Mmap>),
 }
 
+/// What is brought in at a time.
+const PIECE_BYTES: usize = 64 << 20;
+
 /// A tensor's place in [`Weights`]: looking it up costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TensorIndex(usize);
@@ -94,6 +97,22 @@ impl Weights {
     pub fn dense_mapped(self) -> Result<Self, Error> {
         let maps = map_all(&self.source)?;
         Ok(Self { source: self.source, home: Home::Dense(maps) })
+    }
+
+    /// Brings the `piece`-th 64 MiB into memory where all tensors are mapped, in the order of the files, which is mostly that
+    /// of the layers: the first prompt would otherwise stop at each page. False where there are no more.
+    pub fn bring_in(&self, piece: usize) -> bool {
+        let Home::Mapped(maps) = &self.home else { return false };
+        let mut first = 0;
+        for map in maps {
+            let n_pieces = map.len().div_ceil(PIECE_BYTES);
+            if piece < first + n_pieces {
+                let start = (piece - first) * PIECE_BYTES;
+                return mapped::bring_in(map, start, PIECE_BYTES.min(map.len() - start));
+            }
+            first += n_pieces;
+        }
+        false
     }
 
     /// Lets memory go that holds the tensor called `name` where it is mapped: it is read from the file again when it is wanted.

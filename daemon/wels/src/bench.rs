@@ -50,6 +50,10 @@ fn of_model(args: &Bench, path: &Path) -> Result<()> {
     let limits = Limits::probe(&args.compute)?;
     let start = Instant::now();
     let mut model = open(args, &weights, questions.as_ref())?;
+    if model.card().is_none() {
+        // As the daemon does while it waits for the first request.
+        let _ = (0..).all(|piece| weights.bring_in(piece));
+    }
     let load_s = start.elapsed().as_secs_f64();
     let predicted = Predicted::of(args, &weights, &limits, model.card())?;
     let reading = Reading::of(&weights);

@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Chat) -> Result<ExitCode> {
     let options = Options { kv_tokens: context, context, draft, ..Options::default() };
     let mut model = load::model(&weights, &args.run.compute, options)?;
     card::or_without(&mut model, &args.run.compute)?;
+    load::bring_in_meanwhile(&model, &weights);
     let handle = engine::start(Box::new(model), engine_options);
     let name = load::display_name(&weights, &args.run.model);
     let mut session = Session { args, handle, codec, name, messages: Vec::new() };

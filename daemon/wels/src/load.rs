@@ -9,6 +9,7 @@ use engine::Speculation;
 use model::{Forward, Model, Options, Origin};
 use tensor::DType;
 use text::{Codec, GgufVocab, Tokenizer};
+use tracing::debug;
 use weights::{GgufTokenizer, TokenizerFiles, Weights};
 
 use crate::cli::Compute;
@@ -75,6 +76,23 @@ pub(crate) fn model(weights: &Arc<Weights>, compute: &Compute, options: Options)
         }
     }
     Ok(model)
+}
+
+/// Brings weights that the processor reads from a map into memory while the first requests come: in a thread of its own, which
+/// ends with them.
+pub(crate) fn bring_in_meanwhile(model: &Model, weights: &Arc<Weights>) {
+    if model.card().is_some() {
+        return;
+    }
+    let weights = Arc::downgrade(weights);
+    let bring_in = move || {
+        let pieces =
+            (0..).take_while(|&piece| weights.upgrade().is_some_and(|weights| weights.bring_in(piece)));
+        debug!(pieces = pieces.count(), "the mapped weights are in memory");
+    };
+    if let Err(error) = std::thread::Builder::new().name("weights".to_owned()).spawn(bring_in) {
+        debug!(%error, "the mapped weights come as they are read");
+    }
 }
 
 /// Whether the model's draft layer is to be loaded: where guesses are asked of it, or left to us and all experts stay in

@@ -129,6 +129,7 @@ pub(crate) fn open_model(path: &Path, args: &Serve) -> Result<ServedModel> {
         Compute { expert_profile: Some(profile(args, &load::model_id(&name))), ..args.compute.clone() };
     let mut model = load::model(&weights, &compute, options)?;
     card::or_without(&mut model, &compute)?;
+    load::bring_in_meanwhile(&model, &weights);
     let limits = model.limits();
     info!(path = %path.display(), context = limits.context, kv_tokens = limits.kv_tokens, "model loaded");
     Ok(ServedModel {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tensor::{DType, Matrix};
 
 use super::limits::Limits;
-use super::products::{expect_finite, fastest_s, made_up_values, made_up_weights, say};
+use super::products::{expect_finite, fastest_s, made_up_values, made_up_weights, packed, say};
 
 /// Of gate and up; down takes turns: published mixes have half of the layers in the larger.
 const FORMAT: DType = DType::Q4K;
@@ -96,7 +96,7 @@ impl<'a> Weights<'a> {
             (self.down_format, d_model, d_expert, down),
         ];
         parts.map(|(format, rows, cols, data)| {
-            Matrix::new(format, rows, cols, data).expect("the bytes of a matrix")
+            packed(Matrix::new(format, rows, cols, data).expect("the bytes of a matrix"))
         })
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use kernels::{Cpu, Linear};
 use serde_json::{Value, json};
-use tensor::{DType, Matrix};
+use tensor::{DType, Layout, Matrix};
 
 use super::limits::{self, Limits};
 use crate::cli::Bench;
@@ -146,8 +146,13 @@ fn matrices(format: DType, (n_in, n_out): (usize, usize), bytes: &[u8]) -> Resul
     else {
         bail!("rows of {n_in} values are no whole blocks of {format}");
     };
-    let matrices = bytes.chunks_exact(each).map(|data| Matrix::new(format, n_out, n_in, data));
+    let matrices = bytes.chunks_exact(each).map(|data| Matrix::new(format, n_out, n_in, data).map(packed));
     Ok(matrices.collect::<Result<_, _>>()?)
+}
+
+/// The matrix in the order of bytes that packs give it.
+pub(super) fn packed(matrix: Matrix<'_>) -> Matrix<'_> {
+    matrix.with_layout(Layout::Rows16).unwrap_or(matrix)
 }
 
 /// Seconds of the fastest sweep over all matrices with `n` tokens.
