@@ -17,7 +17,7 @@ pub(crate) use activations::{Activations, quantise};
 pub(crate) use columns::Columns;
 pub(crate) use float::FloatTile;
 pub(crate) use int8::{LanesScratch, LanesTile, RowsTile, rows_as_they_lie, supports as int8_supports};
-use int8::{few_tokens, tile_rows};
+use int8::{apart, tile_rows};
 
 use crate::Precision;
 use crate::level::Isa;
@@ -313,7 +313,7 @@ impl Way {
     pub(crate) fn tile_rows(self, isa: Isa, job: &Job<'_>, n_threads: usize) -> usize {
         let weight = &job.weight;
         let share = weight.rows().div_ceil(4 * n_threads);
-        if self == Self::Lanes && job.n_tokens > few_tokens(isa) {
+        if self == Self::Lanes && job.n_tokens > apart(isa) {
             return tile_rows(isa).min(share.next_multiple_of(LANES));
         }
         let by_bytes = TILE_BYTES / weight.row_bytes().max(1);

@@ -32,6 +32,8 @@ pub(crate) trait Simd: Integers + Send + Sync {
     const PARTS: usize = 16 / Self::LANES;
     /// Tokens whose sums the registers hold, more or less, beside a format's vectors.
     const TOKENS: usize;
+    /// Those of them that are read where they lie, each by a pointer of its own; more are brought together.
+    const APART: usize = Self::TOKENS;
     /// Tokens whose sums they hold beside unpacked codes.
     const MANY: usize;
     /// Bytes ahead of their use that interleaved weights are asked for.

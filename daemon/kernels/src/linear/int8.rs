@@ -15,7 +15,7 @@ use tensor::{DType, Layout};
 use self::avx2::Format256;
 use self::avx512::Format512;
 use self::format::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-pub(crate) use self::lanes::{LanesTile, Scratch as LanesScratch, few_tokens, supports, tile_rows};
+pub(crate) use self::lanes::{LanesTile, Scratch as LanesScratch, apart, supports, tile_rows};
 use super::activations::{Activations, Token};
 use super::{EXACT_ROWS, Job};
 use crate::level::Isa;

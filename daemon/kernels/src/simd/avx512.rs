@@ -41,6 +41,7 @@ impl Avx512Vnni {
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const TOKENS: usize = 8;
+    const APART: usize = 4;
     /// 14 sums of products and 14 scaled ones, codes and a scale; activations come with the product's instruction.
     const MANY: usize = 14;
     /// Two cores of a Zen 4 read Q4_K a tenth faster than with 4 KiB, Q6_K a quarter; a Xeon reads both alike.

@@ -177,7 +177,7 @@ proptest! {
 fn every_integer_format_matches_at_every_token_count() {
     for cpu in &mut cpus(Precision::Fast) {
         for dtype in INTEGER {
-            for n_tokens in [1, 2, 3, 4, 7, 14] {
+            for n_tokens in [1, 2, 3, 4, 5, 7, 9, 14] {
                 let cols = if dtype.block_values() == 32 { 288 } else { 512 };
                 let case = Case { dtype, layout: Layout::Rows, rows: 67, cols, n_tokens, seed: 7 };
                 case.check(cpu).expect("products match");
@@ -239,7 +239,7 @@ fn interleaved_rows_are_computed_as_alone_beside_any_number_of_tokens() {
             }
         }
         // Full and partial tiles of tokens, columns that are unpacked in several parts, the last one short.
-        for n_tokens in [12, 16, 33, 57, 70] {
+        for n_tokens in [5, 9, 12, 16, 33, 57, 70] {
             for (dtype, cols) in
                 [(DType::Q4K, 2304), (DType::Q6K, 2304), (DType::Q8_0, 2080), (DType::Q4_0, 1056)]
             {

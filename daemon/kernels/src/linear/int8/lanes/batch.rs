@@ -14,10 +14,10 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
+use super::Sixteens;
 use super::dots::Values;
 use super::format::Kind;
 use super::interleave::words;
-use super::many::Sweep;
 use crate::linear::activations::{Line, Token};
 use crate::simd::{Simd, TILE};
 
@@ -44,20 +44,28 @@ pub(super) enum Order {
     Rows,
 }
 
+/// Of which activations a batch is made.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) of: &'a Sixteens<'a>,
+    pub(super) cols: &'a Range<usize>,
+    /// What is added to every code that they are multiplied with.
+    pub(super) offset: i32,
+}
+
 impl Batch {
-    /// Takes a sweep's columns of up to 16 tokens; the last one again where there are not 16.
+    /// Takes some columns of up to 16 tokens; the last one again where there are not 16.
     #[inline(always)]
     pub(super) fn fill<S: Simd, K: Kind>(
         &mut self,
         s: S,
-        sweep: &Sweep<'_>,
+        Part { of, cols, offset }: Part<'_>,
         tokens: &Range<usize>,
         order: Order,
     ) {
-        let Sweep { of, panels, cols, .. } = sweep;
         let tokens: [Token; TILE] =
             std::array::from_fn(|t| of.x.token(of.job.token((tokens.start + t).min(tokens.end - 1))));
-        // SAFETY: the tokens have the sweep's columns, padded to 256, and a number for every 16 of them.
+        // SAFETY: the tokens have the columns, padded to 256, and a number for every 16 of them.
         unsafe {
             match order {
                 Order::Lanes => {
@@ -77,7 +85,7 @@ impl Batch {
                     let line = std::ptr::from_mut(line).cast::<u8>();
                     for part in 0..S::PARTS {
                         let line = line.add(4 * S::LANES * part);
-                        s.store_i(line, s.offset_products(s.load_i(line), panels[0].offset));
+                        s.store_i(line, s.offset_products(s.load_i(line), offset));
                     }
                 }
             }
@@ -154,6 +162,7 @@ unsafe fn gather_numbers<S: Simd, K: Kind>(
 pub(super) struct Together<'a, K> {
     codes: *const u32,
     scales: *const f32,
+    sums: *const f32,
     offsets: *const u32,
     of: PhantomData<(&'a Batch, K)>,
 }
@@ -167,6 +176,7 @@ impl<K: Kind> Together<'_, K> {
             // One register: with two, each product is two operations for the processor's front end.
             codes: s.unknown(batch.codes.as_ptr().cast::<u8>().wrapping_add(4 * line)).cast(),
             scales: batch.scales.as_ptr().cast::<f32>().wrapping_add(number),
+            sums: batch.sums.as_ptr().cast::<f32>().wrapping_add(number),
             offsets: batch.offsets.as_ptr().cast::<u32>().wrapping_add(number),
             of: PhantomData,
         }
@@ -183,6 +193,11 @@ impl<S: Simd, K: Kind> Values<S> for Together<'_, K> {
     unsafe fn scale(&self, t: usize) -> f32 {
         // SAFETY: the caller's promise.
         unsafe { *self.scales.add(t) }
+    }
+    #[inline(always)]
+    unsafe fn sum(&self, t: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.sums.add(t) }
     }
     #[inline(always)]
     unsafe fn offset_products(&self, s: S, t: usize, _: i32) -> S::I {

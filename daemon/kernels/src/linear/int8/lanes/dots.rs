@@ -33,6 +33,8 @@ pub(super) trait Values<S: Simd> {
     unsafe fn codes(&self, k: usize, t: usize) -> u32;
     /// Their scale.
     unsafe fn scale(&self, t: usize) -> f32;
+    /// Scale times the sum of their codes; of those brought together, where the kind has minima.
+    unsafe fn sum(&self, t: usize) -> f32;
     /// What a sum begins with and their products with a code `offset` in every place, which is the group's.
     unsafe fn offset_products(&self, s: S, t: usize, offset: i32) -> S::I;
 }
@@ -54,6 +56,11 @@ impl<S: Simd, K: Kind> Values<S> for Apart<'_, K> {
     unsafe fn scale(&self, t: usize) -> f32 {
         // SAFETY: the caller's promise; the token has a scale for every 16 values.
         unsafe { *self.x.get_unchecked(t).scales.add(self.at / 16) }
+    }
+    #[inline(always)]
+    unsafe fn sum(&self, t: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.x.get_unchecked(t).sum(K::GROUP, self.at) }
     }
     #[inline(always)]
     unsafe fn offset_products(&self, s: S, t: usize, offset: i32) -> S::I {

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use tensor::LANES;
 
-use super::batch::{Batch, Order, TILE_COLS};
+use super::batch::{Batch, Order, Part, TILE_COLS};
 use super::codes::Codes;
 use super::format::Kind;
 use super::panel::{Panel, Products};
@@ -98,6 +98,14 @@ pub(super) struct Sweep<'a> {
     pub(super) next: Next,
 }
 
+impl Sweep<'_> {
+    /// What it is multiplied with.
+    #[inline(always)]
+    pub(super) fn part(&self) -> Part<'_> {
+        Part { of: self.of, cols: &self.cols, offset: self.panels[0].offset }
+    }
+}
+
 /// What is unpacked next, to be asked for meanwhile.
 #[derive(Clone, Copy)]
 pub(super) struct Next {
@@ -146,7 +154,7 @@ impl<K: Kind> Kernel for Batched<'_, K> {
     fn run<S: Simd>(self, s: S) {
         let Self { sweep, batch, kind: _ } = self;
         for tokens in even_tiles(sweep.of.job.n_tokens(), TILE / S::MANY * S::MANY) {
-            batch.fill::<S, K>(s, &sweep, &tokens, Order::Lanes);
+            batch.fill::<S, K>(s, sweep.part(), &tokens, Order::Lanes);
             for tile in even_tiles(tokens.len(), S::MANY) {
                 let (first, at) = (tokens.start + tile.start, tile.start);
                 // Compiled only where tiles are that large.

@@ -42,7 +42,7 @@ impl<K: Kind> Kernel for Tiled<'_, K> {
         let tiles = amx.tiles(K::GROUP);
         for tokens in even_tiles(sweep.of.job.n_tokens(), TILE) {
             let (first, n) = (tokens.start, tokens.len());
-            batch.fill::<S, K>(s, &sweep, &tokens, Order::Rows);
+            batch.fill::<S, K>(s, sweep.part(), &tokens, Order::Rows);
             let products = Tile { sweep: &sweep, tiles: &tiles, batch, first, n };
             match n {
                 ..=8 => products.add::<S, K, 8>(s),
