@@ -41,6 +41,8 @@ impl Simd for Avx2 {
     const TOKENS: usize = 2;
     /// 12 sums, two codes, an activation and a product.
     const MANY: usize = 6;
+    /// A core of a Zen 5 reads Q4_K a sixth faster than with 4 KiB, Q6_K a tenth; as much with 12 KiB.
+    const PREFETCH_BYTES: usize = 8 << 10;
     type F = __m256;
     type Sixteen = [__m256; 2];
 

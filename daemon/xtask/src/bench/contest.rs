@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::How;
 use super::logits::Likeness;
 use super::peer::{Level, Peer};
-use crate::console;
 use crate::process::Tool;
 use crate::workspace::Workspace;
+use crate::{console, page_cache};
 
 /// Models from this size on are measured with fewer tokens and without repetitions: their runs are long.
 const LARGE_BYTES: u64 = 4_000_000_000;
@@ -135,10 +135,14 @@ impl Contest<'_> {
         let logits = Logits::new(self.workspace)?;
         let mut outcome = Outcome { model: name.into(), ours: Vec::new(), theirs: Vec::new() };
         outcome.theirs.extend(self.peers.iter().map(|peer| Rival::new(&peer.name())));
+        // Two files of one model may be larger than the memory together: what the other side reads leaves it.
+        let leave = |file| if ours == theirs { Ok(()) } else { page_cache::drop_pages(self.workspace, file) };
         for round in 1..=pairs {
+            leave(theirs)?;
             let speed = self.ours(ours, &logits.of("wels")).context("Wels cannot be measured")?;
             console::note(format_args!("round {round}: wels                  {}", words(&speed)));
             outcome.ours.push(speed);
+            leave(ours)?;
             for (peer, rival) in self.peers.iter_mut().zip(&mut outcome.theirs) {
                 rival.round(self.workspace, peer, theirs, &self.work, &logits);
             }
