@@ -251,9 +251,13 @@ fn resident_bytes(path: &std::path::Path) -> u64 {
 }
 
 #[test]
-fn tensors_that_were_let_go_take_no_memory_and_come_back() {
+fn mapped_tensors_are_brought_into_memory_and_come_back_when_they_were_let_go() {
     let path = fs::canonicalize(fixtures::test_data("smollm2.gguf")).unwrap();
     let weights = open(&path).unwrap();
+    let n_pieces = (0..).take_while(|&piece| weights.bring_in(piece)).count() as u64;
+    let whole = fs::metadata(&path).unwrap().len();
+    assert_eq!((n_pieces, resident_bytes(&path) >> 16), (whole.div_ceil(64 << 20), whole >> 16));
+    assert!(!weights::open_headers(&path).unwrap().bring_in(0), "nothing is mapped");
     let sum = |weights: &Weights| {
         let bytes = weights.tensors().flat_map(|tensor| tensor.data.iter());
         bytes.fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
