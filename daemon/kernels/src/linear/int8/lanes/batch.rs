@@ -111,16 +111,6 @@ impl Batch {
     pub(super) fn rows<K: Kind>(&self, group: usize) -> *const i8 {
         self.codes.as_ptr().cast::<i8>().wrapping_add(group * K::GROUP)
     }
-
-    /// Scale times the sum of codes of token `t` in a group.
-    ///
-    /// # Safety
-    /// The batch has the group, and sums.
-    #[inline(always)]
-    pub(super) unsafe fn sum(&self, group: usize, t: usize) -> f32 {
-        // SAFETY: the caller's promise.
-        unsafe { *self.sums.as_ptr().add(group).cast::<f32>().add(t) }
-    }
 }
 
 /// lines[i][t] <- the `i`-th of `n` units of four bytes from byte `at` of row `t` on.

@@ -103,6 +103,43 @@ pub(super) unsafe fn add_dots<S: Simd, G: Group<S>, V: Values<S>, const T: usize
     }
 }
 
+/// minima[t] += a vector's part of a group's minima times the sum of every token's values.
+///
+/// # Safety
+/// The values are those of `T` tokens, with sums.
+#[inline(always)]
+pub(super) unsafe fn add_minima<S: Simd, V: Values<S>, const T: usize>(
+    s: S,
+    minima: &mut [S::Sixteen; T],
+    part: usize,
+    min: S::F,
+    x: &V,
+) {
+    for t in 0..T {
+        // SAFETY: the caller's promise.
+        let sum = s.splat(unsafe { x.sum(t) });
+        minima[t][part] = s.fma(min, sum, minima[t][part]);
+    }
+}
+
+/// acc[t] += a vector's part of what a block's groups sum up to, times the block's factors: d * sums[t] + m * minima[t].
+#[inline(always)]
+pub(super) fn add_sums<S: Simd, K: Kind, const T: usize>(
+    s: S,
+    acc: &mut [S::Sixteen; T],
+    part: usize,
+    (d, m): (S::F, S::F),
+    sums: &[S::Sixteen; T],
+    minima: &[S::Sixteen; T],
+) {
+    for t in 0..T {
+        acc[t][part] = s.fma(d, sums[t][part], acc[t][part]);
+        if K::MINIMA {
+            acc[t][part] = s.fma(m, minima[t][part], acc[t][part]);
+        }
+    }
+}
+
 /// Products of `n` k-steps from `first` on, with those of the offset where they are the first.
 ///
 /// # Safety

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::batch::{Batch, Order, Part, Together};
 use super::codes::{Codes, each_kind};
-use super::dots::{Apart, Group, Values, add_dots};
+use super::dots::{Apart, Group, Values, add_dots, add_minima, add_sums};
 use super::format::Kind;
 use super::{Blocks, even_tiles};
 use crate::level::Kernel;
@@ -130,13 +130,8 @@ unsafe fn add_block<S: Simd, F: Codes, V: Values<S>, const T: usize>(
     }
     for part in 0..S::PARTS {
         // SAFETY: the caller's promise.
-        let (d, m) = unsafe { F::factors(s, w, part) };
-        for t in 0..T {
-            acc[t][part] = s.fma(d, sums[t][part], acc[t][part]);
-            if F::Kind::MINIMA {
-                acc[t][part] = s.fma(m, minima[t][part], acc[t][part]);
-            }
-        }
+        let factors = unsafe { F::factors(s, w, part) };
+        add_sums::<S, F::Kind, T>(s, acc, part, factors, &sums, &minima);
     }
 }
 
@@ -193,11 +188,7 @@ impl<F: Codes> LyingGroup<F> {
             add_dots(s, sums, self, x);
             if F::Kind::MINIMA {
                 for part in 0..S::PARTS {
-                    let min = F::min(s, self.w, self.group, part);
-                    for t in 0..T {
-                        let sum = s.splat(x.sum(t));
-                        minima[t][part] = s.fma(min, sum, minima[t][part]);
-                    }
+                    add_minima(s, minima, part, F::min(s, self.w, self.group, part), x);
                 }
             }
         }

@@ -98,14 +98,6 @@ pub(super) struct Sweep<'a> {
     pub(super) next: Next,
 }
 
-impl Sweep<'_> {
-    /// What it is multiplied with.
-    #[inline(always)]
-    pub(super) fn part(&self) -> Part<'_> {
-        Part { of: self.of, cols: &self.cols, offset: self.panels[0].offset }
-    }
-}
-
 /// What is unpacked next, to be asked for meanwhile.
 #[derive(Clone, Copy)]
 pub(super) struct Next {
@@ -177,6 +169,12 @@ impl<K: Kind> Kernel for Batched<'_, K> {
 }
 
 impl Sweep<'_> {
+    /// What it is multiplied with.
+    #[inline(always)]
+    pub(super) fn part(&self) -> Part<'_> {
+        Part { of: self.of, cols: &self.cols, offset: self.panels[0].offset }
+    }
+
     /// Tokens `first .. first + T`, which are the batch's from `at` on, times every panel.
     #[inline(always)]
     fn tile<S: Simd, K: Kind, const T: usize>(&self, s: S, batch: &Batch, first: usize, at: usize) {

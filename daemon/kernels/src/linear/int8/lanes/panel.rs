@@ -18,7 +18,7 @@ use tensor::LANES;
 
 use super::batch::{Batch, Together};
 use super::codes::{Codes, each_kind};
-use super::dots::{Group, add_dots};
+use super::dots::{Group, add_dots, add_minima, add_sums};
 use super::format::Kind;
 use crate::linear::activations::Line;
 use crate::simd::Simd;
@@ -135,25 +135,17 @@ impl Panel {
             let mut minima = [s.sixteen(0.0); T];
             if K::MINIMA {
                 for group in groups {
+                    let x = Together::<K>::new(s, batch, group, first);
                     for part in 0..S::PARTS {
                         let min = self.minima.as_ptr().add(group).cast::<f32>().add(part * S::LANES);
-                        let min = s.load(min);
-                        for t in 0..T {
-                            let sum = s.splat(batch.sum(group, first + t));
-                            minima[t][part] = s.fma(min, sum, minima[t][part]);
-                        }
+                        add_minima(s, &mut minima, part, s.load(min), &x);
                     }
                 }
             }
             for part in 0..S::PARTS {
                 let factors = self.factors.as_ptr().add(block).cast::<f32>().add(part * S::LANES);
-                let (d, m) = (s.load(factors), s.load(factors.add(LANES)));
-                for t in 0..T {
-                    acc[t][part] = s.fma(d, sums[t][part], acc[t][part]);
-                    if K::MINIMA {
-                        acc[t][part] = s.fma(m, minima[t][part], acc[t][part]);
-                    }
-                }
+                let factors = (s.load(factors), s.load(factors.add(LANES)));
+                add_sums::<S, K, T>(s, acc, part, factors, sums, &minima);
             }
         }
     }
